@@ -1,0 +1,30 @@
+# `make demo` trains a style and applies it; `make test` runs the tests. Both set up what they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PHOTO ?= $(shell $(BIN)/python -c "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skimage').origin).parent / 'data' / 'astronaut.png')")
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/demo
+	$(BIN)/python scripts/train.py --config configs/quickstart.yaml
+	$(BIN)/python scripts/stylize.py --model quickstart --overwrite "$(PHOTO)" -o checkpoints/quickstart/astronaut.jpg
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo $(VENV)/dev: $(VENV)/%: $(VENV)/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,137 @@
+"""The two files of a run: the model, which is shipped, and the training state, which resumes.
+
+Both are plain data that `torch.load(weights_only=True)` reads: no pickled code, ever. The formats
+are described in docs/checkpoints.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fast_style import __version__
+from fast_style.files import atomic_write
+from fast_style.networks.transformer import TransformerNet
+
+MODEL_FORMAT = "fast-style/1"
+STATE_FORMAT = "fast-style-state/1"
+# The newest may be damaged by the disk; the one before it is still there.
+STATES_KEPT = 2
+
+
+class CheckpointError(ValueError):
+    """A model or state file cannot be read, written, or is not one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """What a model file holds: the network, and the metadata of how it came to be."""
+
+    network: TransformerNet
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def save_model(
+    path: str | Path,
+    network: TransformerNet,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write a model file that rebuilds its own network; float16 halves it. Raises CheckpointError.
+
+    `metadata` is plain data; the version that writes is added to it.
+    """
+    weights = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
+    data = {
+        "format": MODEL_FORMAT,
+        "network": {"width": network.width, "num_residual_blocks": network.num_residual_blocks},
+        "weights": {key: value.contiguous() for key, value in weights.items()},
+        "metadata": {"version": __version__, **(metadata or {})},
+    }
+    return _save(Path(path), data)
+
+
+def load_model(path: str | Path) -> Model:
+    """Read a model file; the network is float32, on the CPU, in evaluation mode.
+
+    Raises CheckpointError.
+    """
+    path = Path(path)
+    data = _load(path)
+    if data.get("format") != MODEL_FORMAT:
+        raise CheckpointError(f"{path}: {_what_is_wrong(data)}")
+    try:
+        network = TransformerNet(**data["network"])
+        network.load_state_dict({key: value.float() for key, value in data["weights"].items()})
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(
+            f"{path}: a damaged {MODEL_FORMAT} file: {' '.join(str(error).split())}"
+        ) from None
+    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return Model(network=network, metadata=dict(data.get("metadata", {})))
+
+
+def save_state(run_dir: Path, step: int, state: Mapping[str, Any]) -> Path:
+    """Write `state-<step>.pt`, then remove all but the newest two. Raises CheckpointError."""
+    path = _save(run_dir / f"state-{step:08d}.pt", {"format": STATE_FORMAT, "step": step, **state})
+    for old in find_states(run_dir)[:-STATES_KEPT]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a training state. Raises CheckpointError."""
+    data = _load(path)
+    if data.get("format") != STATE_FORMAT:
+        raise CheckpointError(f"{path}: not a training state of this program ({STATE_FORMAT})")
+    return data
+
+
+def find_states(run_dir: Path) -> list[Path]:
+    """List a run's training states, the oldest first."""
+    return sorted(run_dir.glob("state-*.pt"))
+
+
+def _save(path: Path, data: Mapping[str, Any]) -> Path:
+    try:
+        with atomic_write(path) as file:
+            torch.save(dict(data), file)
+    except (OSError, RuntimeError) as error:  # torch's zip writer turns a full disk into the latter
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path}: cannot be written: {reason}; what was there before is untouched"
+        ) from None
+    return path
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except UnpicklingError:
+        raise CheckpointError(
+            f"{path}: refused: damaged, or holds pickled code rather than plain weights"
+        ) from None
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: damaged or not a PyTorch file: {reason}") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(f"{path}: holds a {type(data).__name__}, not a model")
+    return data
+
+
+def _what_is_wrong(data: Mapping[str, Any]) -> str:
+    found = data.get("format")
+    if found == STATE_FORMAT:
+        return "is a training state, for resuming; the model is the .pth file beside it"
+    if isinstance(found, str) and found.startswith("fast-style/"):
+        return f"is a {found} file; this version reads {MODEL_FORMAT}: update fast-style"
+    keys = ", ".join(str(key) for key in list(data)[:4])
+    tensors = sum(isinstance(value, Tensor) for value in data.values())
+    return f"not a {MODEL_FORMAT} model: found {len(data)} keys ({tensors} tensors): {keys} ..."

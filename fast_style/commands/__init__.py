@@ -1,0 +1,51 @@
+"""The commands: `fast-style train|stylize|...`, and the doors in scripts/."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from fast_style.devices import keep_freed_memory
+
+COMMANDS = {
+    "train": "train a network for a style image",
+    "stylize": "apply a trained network to photos",
+}
+
+# By name, so that a command does not import the rooms that it does not use.
+_USER_MISTAKES = frozenset(
+    ("CheckpointError", "ConfigError", "DataError", "ImageError", "TrainingError", "WeightsError")
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `fast-style COMMAND ...`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments and arguments[0] in COMMANDS:
+        module = importlib.import_module(f"fast_style.commands.{arguments[0]}")
+        return int(module.main(arguments[1:]))
+    usage = "usage: fast-style COMMAND ...\n\ncommands:\n" + "".join(
+        f"  {name:10} {what}\n" for name, what in COMMANDS.items()
+    )
+    if arguments in (["-h"], ["--help"]):
+        print(usage + "\nfast-style COMMAND --help tells more.")
+        return 0
+    found = f"unknown command {arguments[0]!r}" if arguments else "a command is missing"
+    print(f"fast-style: {found}\n{usage}", end="", file=sys.stderr)
+    return 2
+
+
+def run(command: Callable[[], int]) -> int:
+    """Run a command's body as a program: log to stderr, one line and exit code 2 for a mistake."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    keep_freed_memory()
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if type(error).__name__ not in _USER_MISTAKES and type(error) is not ValueError:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,115 @@
+"""Where tensors live and how precisely they compute: device, precision, memory, allocator."""
+
+import ctypes
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+Precision = Literal["auto", "float32", "bf16", "fp16"]
+
+_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1", "mps" into a device that this machine has.
+
+    "auto" is the first of CUDA, MPS and CPU that is there. Raises ValueError for a device that
+    does not exist or is not present: nothing falls back to the CPU unasked.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps") from None
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, False):
+        raise ValueError(f"device {name!r} is not present on this machine: use auto or cpu")
+    return device
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Give the dtype to compute in; "auto" is bf16 where the device multiplies it natively.
+
+    Raises ValueError for fp16 on a CPU, which has no kernels worth using.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if has_native_bf16(device) else torch.float32
+    if precision not in _DTYPES:
+        known = ", ".join(["auto", *_DTYPES])
+        raise ValueError(f"unknown precision {precision!r}: use one of {known}")
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("precision 'fp16' needs a GPU: use bf16 or float32 on a CPU")
+    return _DTYPES[precision]
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """Say whether the device has bfloat16 arithmetic in hardware (emulation is slower)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(features.get("avx512_bf16") or features.get("amx_bf16"))
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Give the context in which forward passes compute in `dtype`; float32 needs none."""
+    if dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(device.type, dtype=dtype)
+
+
+def available_memory(device: torch.device | None = None) -> int:
+    """Give the bytes that an allocation may still use: of the GPU, or of RAM and its cgroup."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    limits = [_meminfo_available()]
+    cgroup = Path("/sys/fs/cgroup")
+    try:
+        limit = int((cgroup / "memory.max").read_text())
+        limits.append(limit - int((cgroup / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no cgroup, or no limit ("max")
+    return max(min(limits), 0)
+
+
+def _meminfo_available() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (ValueError, OSError, AttributeError):
+        return 4 << 30
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to keep freed blocks for reuse instead of returning them to the system.
+
+    Every activation above 32 MB is otherwise mapped and unmapped anew; at 1024×1024 these page
+    faults are half of a forward pass. It changes the whole process, so only programs call it.
+    Elsewhere than on glibc it does nothing.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    m_trim_threshold, m_mmap_max = -1, -4
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, 2**31 - 1)

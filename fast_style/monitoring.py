@@ -1,0 +1,102 @@
+"""What watches a run: a protocol, and TensorBoard and a progress bar behind it."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from fast_style.images import to_uint8
+
+
+class Monitor(Protocol):
+    """What `train` reports to. Steps count finished updates; the first is step 1."""
+
+    def start(self, step: int, steps: int, config: str) -> None:
+        """A run begins, or goes on, after `step` of `steps`; `config` is its YAML."""
+
+    def advance(self, step: int) -> None:
+        """A step is finished."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Values by tag, as in `train/style` or `validation/total`."""
+
+    def image(self, step: int, tag: str, image: Tensor) -> None:
+        """Show a (3, H, W) image in [0, 1] under a tag."""
+
+    def message(self, step: int, text: str) -> None:
+        """Say something that a person should know."""
+
+    def close(self) -> None:
+        """The run has ended, one way or the other."""
+
+
+class TensorBoardMonitor:
+    """Writes event files into the run's folder, for `tensorboard --logdir checkpoints`."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self._run_dir = Path(run_dir)
+        self._writer: SummaryWriter | None = None
+
+    def start(self, step: int, steps: int, config: str) -> None:
+        # What a killed run wrote after its last state will be written again.
+        self._writer = SummaryWriter(str(self._run_dir), purge_step=step + 1 if step else None)
+        self._writer.add_text("config", f"```yaml\n{config}```", step)
+
+    def advance(self, step: int) -> None:
+        pass
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self._writer:
+            for tag, value in values.items():
+                self._writer.add_scalar(tag, value, step)
+
+    def image(self, step: int, tag: str, image: Tensor) -> None:
+        if self._writer:
+            self._writer.add_image(tag, to_uint8(image).cpu().numpy(), step)
+
+    def message(self, step: int, text: str) -> None:
+        if self._writer:
+            self._writer.add_text("messages", text, step)
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
+
+
+class ProgressMonitor:
+    """Shows a progress bar with the losses and the time left; messages go above it."""
+
+    _SHOWN = ("content", "style", "tv", "total")
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._redirect = logging_redirect_tqdm()  # keeps log lines above the bar
+
+    def start(self, step: int, steps: int, config: str) -> None:
+        self._redirect.__enter__()
+        self._bar = tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.1)
+
+    def advance(self, step: int) -> None:
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        shown = {name: values[f"train/{name}"] for name in self._SHOWN if f"train/{name}" in values}
+        if self._bar is not None and shown:
+            self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, False)
+
+    def image(self, step: int, tag: str, image: Tensor) -> None:
+        pass
+
+    def message(self, step: int, text: str) -> None:
+        logging.getLogger(__name__).warning("step %d: %s", step, text)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._redirect.__exit__(None, None, None)

@@ -1,0 +1,1 @@
+"""The networks: modules that know no files and no config."""

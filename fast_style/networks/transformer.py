@@ -1,0 +1,197 @@
+"""The transformer network that is trained: a photo in, the stylized photo out, in one pass.
+
+Johnson et al. 2016 (arXiv:1603.08155), supplementary material, with the changes that have become
+standard since: instance norm (Ulyanov et al. 2016, arXiv:1607.08022), reflection padding, and
+nearest-neighbour upsampling followed by a convolution (Odena et al. 2016).
+
+The layers are written in the form that runs fast, in the channels-last layout; each is exactly the
+textbook layer that its docstring names, with the textbook layer's parameters.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Two stride-2 convolutions: a feature map at the bottom has a quarter of the image's edge.
+STRIDE = 4
+# Reflecting one pixel at the bottom needs two pixels there.
+MINIMUM_EDGE = 2 * STRIDE
+
+
+class TransformerNet(nn.Module):
+    """(N, 3, H, W) in [0, 1] -> (N, 3, H, W), about [0, 1] (not clamped), for every H, W >= 1.
+
+    `width` is the number of channels at full resolution; the residual blocks have four times as
+    many. 1,679,235 parameters at width 32, 424,899 at width 16.
+    """
+
+    def __init__(self, width: int = 32, num_residual_blocks: int = 5) -> None:
+        super().__init__()
+        self.width = width
+        self.num_residual_blocks = num_residual_blocks
+        self.encoder = nn.Sequential(
+            ConvBlock(3, width, kernel_size=9),
+            ConvBlock(width, 2 * width, kernel_size=3, stride=2),
+            ConvBlock(2 * width, 4 * width, kernel_size=3, stride=2),
+        )
+        self.residual_blocks = nn.Sequential(
+            *(ResidualBlock(4 * width) for _ in range(num_residual_blocks))
+        )
+        self.decoder = nn.Sequential(
+            UpsampleBlock(4 * width, 2 * width), UpsampleBlock(2 * width, width)
+        )
+        # Johnson et al. end in a scaled tanh; a linear head keeps colours from going dull.
+        self.head = nn.Conv2d(width, 3, kernel_size=9)
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        # Photos have mean and spread; centred input keeps low precision precise.
+        x = pad_to_stride(images - 0.5).contiguous(memory_format=torch.channels_last)
+        x = self.decoder(self.residual_blocks(self.encoder(x)))
+        x = _reflect(x, self.head.kernel_size[0] // 2)
+        x = conv2d_two_by_two(x, self.head.weight, self.head.bias) + 0.5
+        return x[..., :height, :width]
+
+
+class ConvBlock(nn.Module):
+    """Reflection padding, convolution, instance norm, ReLU."""
+
+    def __init__(self, channels: int, out_channels: int, *, kernel_size: int, stride: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, kernel_size, stride)
+        self.norm = InstanceNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(_reflect(x, self.conv.kernel_size[0] // 2))
+        return F.relu(self.norm(x), inplace=True)
+
+
+class ResidualBlock(nn.Module):
+    """x + norm(conv(relu(norm(conv(x))))): nothing after the addition (Gross & Wilber 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, kernel_size=3)
+        self.norm1 = InstanceNorm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, kernel_size=3)
+        self.norm2 = InstanceNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(_reflect(x, 1))), inplace=True)
+        return x + self.norm2(self.conv2(_reflect(y, 1)))
+
+
+class UpsampleBlock(nn.Module):
+    """Nearest-neighbour upsampling by 2, reflection-padded 3x3 convolution, instance norm, ReLU."""
+
+    # Johnson et al. use a transposed convolution here; upsampling avoids its checkerboard.
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out_channels, kernel_size=3)
+        self.norm = InstanceNorm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(upsample_conv2d(x, self.conv.weight, self.conv.bias)), inplace=True)
+
+
+class InstanceNorm(nn.Module):
+    """(N, C, H, W) -> (N, C, H, W): each channel of each image to zero mean and unit variance.
+
+    Then an affine map. Equals nn.InstanceNorm2d(affine=True), without its copies between layouts.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.device.type != "cpu":
+            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+        return torch.cat([self._normalize_one(image) for image in x.split(1)])
+
+    def _normalize_one(self, image: Tensor) -> Tensor:
+        # Batch norm over a batch of one is instance norm, and has a channels-last kernel.
+        return F.batch_norm(image, None, None, self.weight, self.bias, training=True, eps=self.eps)
+
+
+def pad_to_stride(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H', W'): pad right and bottom to a multiple of 4 that is at least 8.
+
+    By reflection where the image is larger than the padding, else by replication.
+    """
+    right, bottom = (max(-size % STRIDE, MINIMUM_EDGE - size) for size in images.shape[:-3:-1])
+    if right == bottom == 0:
+        return images
+    mode = "reflect" if right < images.shape[-1] and bottom < images.shape[-2] else "replicate"
+    return F.pad(images, (0, right, 0, bottom), mode=mode)
+
+
+def upsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(N, C, H, W) -> (N, D, 2H, 2W): conv3x3(reflect_pad(nearest_upsample(x, 2), 1)).
+
+    After nearest upsampling the 3x3 kernel meets only 2x2 different pixels, so the same sums come
+    from one 2x2 convolution with 4 D outputs at the low resolution, with 2.25 times fewer
+    multiplications. (Reflecting the upsampled image is replicating the small one.)
+    """
+    x = conv2d_channels_last(replicate_one(x), upsample_kernel(weight), _repeat(bias, 4))
+    return depth_to_space(x)[..., 1:-1, 1:-1].contiguous(memory_format=torch.channels_last)
+
+
+def upsample_kernel(weight: Tensor) -> Tensor:
+    """(D, C, 3, 3) -> (4 D, C, 2, 2): the kernel with which `upsample_conv2d` convolves.
+
+    Between two low-resolution rows lie two rows of the output: the lower row of the upper pixel
+    sees them as (first two taps, last tap), the upper row of the lower pixel as (first tap, last
+    two taps).
+    """
+    taps = weight.new_tensor([[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
+    kernel = torch.einsum("aik,bjl,dckl->abdcij", taps, taps, weight)
+    return kernel.reshape(-1, weight.shape[1], 2, 2)
+
+
+def conv2d_two_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(N, C, H, W) -> (N, D, H-K+1, W-K+1): conv2d, for few outputs and even output sizes.
+
+    Computes each 2x2 square of outputs as 4 D channels of one convolution with stride 2 and a
+    kernel one pixel larger: three outputs alone would leave most of a vector unit idle.
+    """
+    return depth_to_space(
+        conv2d_channels_last(x, two_by_two_kernel(weight), _repeat(bias, 4), stride=2)
+    )
+
+
+def two_by_two_kernel(weight: Tensor) -> Tensor:
+    """(D, C, K, K) -> (4 D, C, K+1, K+1): the kernel in its four positions in a 2x2 square."""
+    return torch.cat([F.pad(weight, (b, 1 - b, a, 1 - a)) for a in (0, 1) for b in (0, 1)])
+
+
+def depth_to_space(x: Tensor) -> Tensor:
+    """(N, 4 D, H, W) -> (N, D, 2H, 2W): channels (a, b, d) become pixel (a, b) of a 2x2 square."""
+    n, channels, height, width = x.shape
+    x = x.permute(0, 2, 3, 1).reshape(n, height, width, 2, 2, channels // 4)
+    x = x.permute(0, 1, 3, 2, 4, 5).reshape(n, 2 * height, 2 * width, channels // 4)
+    return x.permute(0, 3, 1, 2)
+
+
+def conv2d_channels_last(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1
+) -> Tensor:
+    """Convolve with the kernel in the layout of the feature map."""
+    return F.conv2d(x, weight.contiguous(memory_format=torch.channels_last), bias, stride)
+
+
+def replicate_one(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H+2, W+2): replication padding by 1."""
+    x = torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
+    return torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
+
+
+def _reflect(x: Tensor, padding: int) -> Tensor:
+    return F.pad(x, (padding,) * 4, mode="reflect")
+
+
+def _repeat(bias: Tensor | None, times: int) -> Tensor | None:
+    return None if bias is None else bias.repeat(times)

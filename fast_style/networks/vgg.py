@@ -1,0 +1,91 @@
+"""The loss network: VGG-16 or VGG-19 (Simonyan & Zisserman 2014, arXiv:1409.1556), frozen.
+
+Layers carry the literature's names, `relu1_1` ... `relu5_4`: block, then position in the block,
+after the ReLU. Keras names (`block1_conv2` = `relu1_2`) are accepted too.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.vgg import cfgs, make_layers
+
+VGGName = Literal["vgg16", "vgg19"]
+
+_CFG = {"vgg16": "D", "vgg19": "E"}  # the paper's table 1
+# The mean RGB of ImageNet in [0, 255], which the original networks were trained with.
+_MEAN = (123.68, 116.779, 103.939)
+
+
+class VGGFeatures(nn.Module):
+    """(N, 3, H, W) in [0, 1] -> {layer: (N, C, H', W')}: feature maps of the layers asked for.
+
+    Weights are random until `load_state_dict`; `weights.load_vgg` gives one with real weights.
+    It holds no layer behind the deepest of `layers`, and is frozen, in evaluation mode and
+    channels-last from the start.
+    """
+
+    mean: Tensor
+
+    def __init__(self, network: VGGName = "vgg16", layers: Iterable[str] = ("relu4_3",)) -> None:
+        super().__init__()
+        self.network = network
+        indices = layer_indices(network)
+        self.layers = tuple(dict.fromkeys(canonical_layer(network, name) for name in layers))
+        if not self.layers:
+            raise ValueError("VGGFeatures needs at least one layer")
+        self._index_of = {name: indices[name] for name in self.layers}
+        depth = max(self._index_of.values()) + 1
+        self.features = nn.Sequential(*list(make_layers(cfgs[_CFG[network]]))[:depth])
+        self.register_buffer("mean", torch.tensor(_MEAN).reshape(3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor, layers: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Compute the feature maps of `layers` (default: all of its own), and nothing deeper.
+
+        Raises ValueError when the images are too small to reach the deepest layer.
+        """
+        wanted = {self._index_of[name]: name for name in (layers or self.layers)}
+        depth = max(wanted)
+        pools = sum(isinstance(layer, nn.MaxPool2d) for layer in self.features[: depth + 1])
+        if min(images.shape[-2:]) < 2**pools:
+            height, width = images.shape[-2:]
+            raise ValueError(
+                f"an image of {width}×{height} is too small for layer {wanted[depth]}: "
+                f"both sides must be at least {2**pools} pixels"
+            )
+        x = (images * 255 - self.mean).contiguous(memory_format=torch.channels_last)
+        maps = {}
+        for index, layer in enumerate(self.features[: depth + 1]):
+            x = layer(x)
+            if index in wanted:
+                maps[wanted[index]] = x
+        return maps
+
+
+def layer_indices(network: VGGName) -> dict[str, int]:
+    """Map every layer name of a network to its index in torchvision's `features`."""
+    indices, index = {}, 0
+    block, position = 1, 0
+    for entry in cfgs[_CFG[network]]:
+        if entry == "M":
+            block, position, index = block + 1, 0, index + 1
+        else:
+            position += 1
+            indices[f"relu{block}_{position}"] = index + 1  # the convolution, then its ReLU
+            index += 2
+    return indices
+
+
+def canonical_layer(network: VGGName, name: str) -> str:
+    """Give the layer's name as in `relu1_2`. Raises ValueError for a layer it does not have."""
+    known = layer_indices(network)
+    canonical = re.sub(r"^block(\d)_conv(\d)$", r"relu\1_\2", name)
+    if canonical in known:
+        return canonical
+    near = difflib.get_close_matches(canonical, known, n=1)
+    cure = f"did you mean {near[0]!r}?" if near else f"its layers are {', '.join(known)}"
+    raise ValueError(f"{network} has no layer {name!r}; {cure}")

@@ -1,0 +1,3 @@
+from fast_style.commands.stylize import main
+
+raise SystemExit(main())

@@ -1,0 +1,3 @@
+from fast_style.commands.train import main
+
+raise SystemExit(main())
