@@ -66,14 +66,43 @@ def load_model(path: str | Path) -> Model:
     if data.get("format") != MODEL_FORMAT:
         raise CheckpointError(f"{path}: {_what_is_wrong(data)}")
     try:
-        network = TransformerNet(**data["network"])
-        network.load_state_dict({key: value.float() for key, value in data["weights"].items()})
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        with torch.device("meta"):  # a damaged size costs no memory, and nothing is drawn at random
+            network = TransformerNet(**data["network"])
+        weights = {key: value.float() for key, value in data["weights"].items()}
+        network.load_state_dict(weights, assign=True)
+        metadata = dict(data["metadata"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(
             f"{path}: a damaged {MODEL_FORMAT} file: {' '.join(str(error).split())}"
         ) from None
     network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-    return Model(network=network, metadata=dict(data.get("metadata", {})))
+    return Model(network=network, metadata=metadata)
+
+
+def find_model(model: str | Path) -> Path:
+    """Find a model by path or by name: a run's, one in `checkpoints`, or one that is shipped.
+
+    `wave` and `wave.pth` mean the same. Raises CheckpointError with the places tried.
+    """
+    path = Path(model).expanduser()
+    if path.is_file():
+        return path
+    tried = [path]
+    if path.parent == Path():
+        name = path.name.removesuffix(".pth")
+        shipped = Path(__file__).parent / "models" / f"{name}.pth"
+        for candidate in (
+            Path("checkpoints", name, f"{name}.pth"),
+            Path("checkpoints", f"{name}.pth"),
+            shipped,
+        ):
+            if candidate.is_file():
+                return candidate
+            tried.append(candidate)
+    raise CheckpointError(
+        f"no model {str(model)!r}; tried {', '.join(map(str, tried))}. "
+        "Train one with scripts/train.py, or name a .pth file"
+    )
 
 
 def save_state(run_dir: Path, step: int, state: Mapping[str, Any]) -> Path:
@@ -118,7 +147,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: refused: damaged, or holds pickled code rather than plain weights"
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except Exception as error:  # torch's reader raises nearly anything on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: damaged or not a PyTorch file: {reason}") from None
     if not isinstance(data, dict):

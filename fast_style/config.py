@@ -20,6 +20,9 @@ from fast_style.devices import Precision
 
 T = TypeVar("T")
 
+# The baseline's recipes travel with the package; configs/baseline in the repository is this folder.
+RECIPES = Path(__file__).parent / "recipes"
+
 
 class ConfigError(ValueError):
     """A config names something unknown, mistyped, impossible or missing."""
@@ -61,8 +64,10 @@ class DataConfig:
 class LossConfig:
     """The perceptual loss: loss network, layers with their weights, and the terms' weights.
 
-    The weights mean what `losses.py` defines. `weights` is a file with the loss network's weights;
-    without it they are looked for (see `weights.py`).
+    The weights mean what `losses.py` defines. `strength`, a number around 1, takes the place of
+    `content_weight` and `style_weight`: it means the same for every style, loss network and size
+    (`losses.balanced_layers`). `weights` is a file with the loss network's weights; without it they
+    are looked for (see `weights.py`).
     """
 
     network: Literal["vgg16", "vgg19"] = "vgg16"
@@ -71,6 +76,7 @@ class LossConfig:
     style_layers: Mapping[str, float] = field(
         default_factory=lambda: dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3"), 1.0)
     )
+    strength: float | None = _number(None, 0, above=True)
     content_weight: float = _number(1.0, 0)
     style_weight: float = _number(5.0, 0)
     tv_weight: float = _number(0.0, 0)
@@ -90,9 +96,12 @@ class TrainingConfig:
 
     `schedule` "cosine" holds the learning rate for the first two thirds of the steps, then lowers
     it along a half cosine to a tenth. `ema_decay` 0 saves the last weights instead of an average.
+    `init_from` begins with the weights of a model, by path or name, instead of random ones: another
+    style's are many times closer to this one's than those are.
     """
 
     steps: int = _number(40_000, 1)
+    init_from: Path | None = None
     batch_size: int = _number(4, 1)
     image_size: int = _number(256, 32)
     learning_rate: float = _number(1e-3, 0, above=True)
@@ -119,6 +128,94 @@ class Config:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaselineContentConfig:
+    """The size, in pixels, at which the content image is optimised; 0 leaves a side open.
+
+    `width` and `height` are exact, and one alone keeps the proportions. Without them `long_edge` is
+    exact; without that, an image whose long edge is above `maximum` is reduced to it.
+    """
+
+    maximum: int = _number(512, 0)
+    long_edge: int = _number(0, 0)
+    width: int = _number(0, 0)
+    height: int = _number(0, 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaselineStyleConfig:
+    """The size at which the style image's statistics are taken.
+
+    `fit` "long_edge" makes its long edge `size` pixels (0 keeps the file's size), "content_edge"
+    as long as the content image's; "content" gives it the content image's width and height.
+    """
+
+    fit: Literal["long_edge", "content_edge", "content"] = "long_edge"
+    size: int = _number(512, 0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaselineLossConfig(LossConfig):
+    """The perceptual loss with the choices of other systems, named in `losses.py` and `vgg.py`.
+
+    The defaults are training's. `recompute` trades time for memory and changes no value.
+    """
+
+    pooling: Literal["max", "average"] = "max"
+    padding: Literal["zeros", "replicate"] = "zeros"
+    style_statistic: Literal["gram", "gram_positions", "gram_pixels", "gram_sum", "features"] = (
+        "gram"
+    )
+    content_reduction: Literal["mean", "sum"] = "mean"
+    style_reduction: Literal["mean", "sum"] = "mean"
+    variation: Literal["squared", "absolute", "power"] = "squared"
+    recompute: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizationConfig:
+    """How the image is found: from where, by which method, in how many steps.
+
+    A step evaluates the objective and its gradient once. `learning_rate` is in units of the image
+    in [0, 1]: Adam's, the gradient method's step, and the mean change in L-BFGS's first step.
+    Initial noise is uniform, within half of `noise_range` of `noise_mean`.
+    `restart_every` makes L-BFGS forget what it knows (0: never). `clip` keeps the image in [0, 1]
+    after each step. `balance` divides each term by its own value before weighting, at each step.
+    `average_decay` above 0 gives the moving average of the images. `first_scale` above 0 begins
+    with `first_steps` steps at that long edge, which then grows by the square root of 2 to the full
+    size with `steps` steps at each.
+    """
+
+    method: Literal["lbfgs", "adam", "gradient"] = "lbfgs"
+    initial: Literal["content", "noise", "style"] = "content"
+    noise_mean: float = _number(0.5, 0, 1)
+    noise_range: float = _number(1.0, 0, 1)
+    steps: int = _number(500, 1)
+    learning_rate: float = _number(0.01, 0, above=True)
+    beta1: float = _number(0.9, 0, 0.999999)
+    beta2: float = _number(0.999, 0, 0.999999)
+    epsilon: float = _number(1e-8, 0)
+    history: int = _number(100, 1)
+    restart_every: int = _number(0, 0)
+    clip: bool = True
+    balance: bool = False
+    average_decay: float = _number(0.0, 0, 0.999999)
+    first_scale: int = _number(0, 0)
+    first_steps: int = _number(1000, 1)
+    seed: int = _number(0, 0, 2**63 - 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaselineConfig:
+    """A recipe of the optimisation baseline. `name` defaults to the YAML's file name."""
+
+    name: str
+    content: BaselineContentConfig = field(default_factory=BaselineContentConfig)
+    style: BaselineStyleConfig = field(default_factory=BaselineStyleConfig)
+    loss: BaselineLossConfig = field(default_factory=BaselineLossConfig)
+    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
+
+
 def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file into a `Config`; overrides are "dotted.key=value" and win.
 
@@ -132,6 +229,53 @@ def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> Config:
     return config_from_dict(data, source=str(path))
 
 
+def load_recipe(recipe: str, *, overrides: Sequence[str] = ()) -> BaselineConfig:
+    """Read a shipped recipe by name, or a YAML file's path, into a `BaselineConfig`.
+
+    Overrides are "dotted.key=value" and win. Raises ConfigError.
+    """
+    path = RECIPES / f"{recipe}.yaml"
+    if recipe.endswith((".yaml", ".yml")):
+        path = Path(recipe)
+    elif not path.is_file():
+        known = sorted(file.stem for file in RECIPES.glob("*.yaml"))
+        near = difflib.get_close_matches(recipe, known, n=1)
+        cure = f"did you mean {near[0]!r}?" if near else f"known recipes: {', '.join(known)}"
+        raise ConfigError(f"unknown recipe {recipe!r}; {cure}")
+    data = load_yaml(path)
+    for override in overrides:
+        _override(data, override)
+    data.setdefault("name", path.stem)
+    config = build(BaselineConfig, data, str(path))
+    _check_recipe(config, str(path))
+    return config
+
+
+def _check_recipe(config: BaselineConfig, source: str) -> None:
+    """Raise ConfigError for choices that exclude each other."""
+    loss = config.loss
+    if loss.style_statistic == "features" and config.style.fit != "content":
+        raise ConfigError(
+            f"{source}: style.fit: is {config.style.fit!r}, but feature maps can be compared at "
+            "one size only: loss.style_statistic 'features' needs 'content'"
+        )
+    if config.optimization.balance and config.optimization.method == "lbfgs":
+        raise ConfigError(
+            f"{source}: optimization.balance: the balanced objective has a gradient but no value "
+            "to search along: 'lbfgs' cannot use it; set optimization.method to adam or gradient"
+        )
+    as_in_training = ("gram", "mean", "mean")
+    if loss.strength and as_in_training != (
+        loss.style_statistic,
+        loss.content_reduction,
+        loss.style_reduction,
+    ):
+        raise ConfigError(
+            f"{source}: loss.strength: is defined for training's objective alone; give "
+            "content_weight and style_weight with another style_statistic or reduction"
+        )
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises ConfigError."""
     try:
@@ -140,7 +284,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such config file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # an impossible date is a ValueError
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds {_describe(data)}, not 'key: value' lines")
@@ -154,6 +298,12 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config") -> Conf
         raise ConfigError(
             f"{source}: name: {config.name!r} names the run's folder and model file, "
             "so it must be a plain file name"
+        )
+    raw = (config.loss.content_weight, config.loss.style_weight)
+    if config.loss.strength is not None and raw != (1.0, 5.0):
+        raise ConfigError(
+            f"{source}: loss.strength: takes the place of loss.content_weight and "
+            "loss.style_weight: remove either it or these"
         )
     if not config.data.train:
         raise ConfigError(f"{source}: data.train: names no folder of photos")
@@ -254,30 +404,32 @@ def _convert_scalar(value: Any, hint: type, source: str, key: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise wrong
     try:
+        if hint is int and isinstance(value, int):
+            return value  # a float would round it
         number = float(value)
-        exact = int(value) if isinstance(value, int) else int(number)
-    except (ValueError, OverflowError):
+        whole = int(number)
+    except (ValueError, OverflowError):  # of NaN and infinity, too
         raise wrong from None
-    if not math.isfinite(number) or (hint is int and exact != number):
+    if hint is int and whole != number:
         raise wrong
-    return exact if hint is int else number
+    return whole if hint is int else number
 
 
 def _convert_layers(value: Any, source: str, key: str) -> dict[str, float]:
     """Read layers as a mapping of name to weight, or as a list of names with weight 1."""
-    if isinstance(value, str):
-        value = [value]
-    if isinstance(value, list | tuple):
-        value = dict.fromkeys(value, 1.0)
-    if not isinstance(value, Mapping) or not value:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list | tuple | Mapping) or not all(isinstance(n, str) for n in names):
+        names = ()
+    if not names:
         raise ConfigError(
             f"{source}: {key}: is {_describe(value)}, expected layer names, as in [relu2_2] "
             "or {relu1_2: 1, relu2_2: 0.5}"
         )
+    weights = names if isinstance(names, Mapping) else dict.fromkeys(names, 1.0)
     layers = {}
-    for name, weight in value.items():
-        layers[str(name)] = _convert_scalar(weight, float, source, f"{key}.{name}")
-        _check_bounds(layers[str(name)], (0, math.inf, False), f"{source}: {key}.{name}")
+    for name, weight in weights.items():
+        layers[name] = _convert_scalar(weight, float, source, f"{key}.{name}")
+        _check_bounds(layers[name], (0, math.inf, False), f"{source}: {key}.{name}")
     return layers
 
 
@@ -301,7 +453,7 @@ def _override(data: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {parent!r} has no keys below it")
     try:
         data[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
 
 

@@ -8,6 +8,8 @@ import logging
 import math
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -95,7 +97,7 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
                 unreadable.append(str(error))
                 continue
             return self._crop(image, draw.position), path, unreadable
-        raise DataError(f"none of the {len(self.paths)} content images can be read any more")
+        raise DataError(_too_many_unreadable(len(self.paths), unreadable))
 
     def _crop(self, image: Image.Image, position: int) -> Tensor:
         random = np.random.default_rng((self.seed, position))
@@ -150,17 +152,21 @@ def content_batches(
         ),
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_ignore_interrupt,
+        worker_init_fn=_obey_the_main_process_only,
         pin_memory=pin_memory,
     )
     seen: set[str] = set()
-    for batch in loader:
-        for reason in set(batch.unreadable) - seen:
-            seen.add(reason)
-            log.warning("skipped: %s", reason)
-        if len(seen) > max(1, MAXIMUM_UNREADABLE * len(images)):
-            raise DataError(_too_many_unreadable(len(images), sorted(seen)))
-        yield batch
+    try:
+        for batch in loader:
+            for reason in set(batch.unreadable) - seen:
+                seen.add(reason)
+                log.warning("skipped: %s", reason)
+            if len(seen) > max(1, MAXIMUM_UNREADABLE * len(images)):
+                raise DataError(_too_many_unreadable(len(images), sorted(seen)))
+            yield batch
+    except DataError as error:
+        # One from a worker comes with the worker's traceback before it.
+        raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
 
 
 def find_images(roots: Iterable[Path]) -> list[Path]:
@@ -175,7 +181,7 @@ def find_images(roots: Iterable[Path]) -> list[Path]:
         elif root.is_dir():
             found += _walk(root)
         else:
-            raise DataError(f"{root}: no such folder of photos")
+            raise DataError(f"{root}: no such folder of photos{_where_to_get(root)}")
     unique = sorted(dict.fromkeys(found))
     if not unique:
         where = ", ".join(str(root) for root in roots)
@@ -255,6 +261,15 @@ def _verdict(job: tuple[Path, bool]) -> str | None:
     return "" if min(size) < MINIMUM_EDGE else None
 
 
+def _where_to_get(root: Path) -> str:
+    if "coco" not in root.parts:
+        return ""
+    return (
+        "; COCO's are at https://cocodataset.org/#download (train2017.zip, 18 GB), any others will "
+        "do (data.train), and configs/quickstart.yaml needs none"
+    )
+
+
 def _too_many_unreadable(total: int, reasons: list[str]) -> str:
     shown = "\n  ".join(reasons[:50])
     more = f"\n  and {len(reasons) - 50} more" if len(reasons) > 50 else ""
@@ -269,6 +284,18 @@ def _collate(items: list[tuple[Tensor, str, list[str]]]) -> ContentBatch:
     return ContentBatch(torch.stack(pixels), list(paths), [r for rs in unreadable for r in rs])
 
 
-def _ignore_interrupt(_worker: int) -> None:
-    """Leave Ctrl-C to the main process, which saves and then ends the workers."""
+def _obey_the_main_process_only(_worker: int) -> None:
+    """Leave Ctrl-C and SIGTERM, which may go to a group's every process, to the main process.
+
+    It saves, and then tells its workers to end: the one SIGTERM that they obey.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # others cannot tell from whom a signal comes
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_told(main_process: int) -> None:
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main_process:
+        pass
+    os._exit(0)

@@ -1,31 +1,148 @@
-"""Image files <-> float32 RGB tensors (..., 3, H, W) in [0, 1].
+"""Image files <-> RGB tensors (..., 3, H, W): float32 in [0, 1], or integers for large pictures.
 
-The only room that knows of 0 to 255, file formats, colour profiles and orientation tags.
+One loader, `read_picture`, and one saver, `write_picture`. Pixels are upright and in sRGB: another
+colour profile is converted, and a picture that came with a profile leaves with that of sRGB.
 """
 
-import contextlib
+import dataclasses
 import io
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from fast_style.files import atomic_write
-
-EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif")
+from fast_style.formats import deep
+from fast_style.formats.decoding import (
+    EXTENSIONS,
+    Channels,
+    Decoded,
+    ImageError,
+    Source,
+    decode,
+    on_white,
+    opened,
+    with_bits,
 )
+from fast_style.formats.encoding import FORMATS, WITH_ALPHA, WITH_DEPTH, encode, format_of
+from fast_style.formats.metadata import Metadata, read_metadata
 
-# A decompression bomb has more; Pillow's own limit of 179 megapixels would stop real scans.
-MAX_PIXELS = 1_000_000_000
+__all__ = [
+    "EXTENSIONS",
+    "ImageError",
+    "Picture",
+    "fill_transparent",
+    "format_of",
+    "from_float",
+    "from_linear_light",
+    "image_to_tensor",
+    "load_image",
+    "open_rgb",
+    "read_picture",
+    "read_size",
+    "resize",
+    "resize_long_edge",
+    "save_image",
+    "set_depth",
+    "to_float",
+    "to_linear_light",
+    "to_uint8",
+    "write_picture",
+]
+
+_BAND_ROWS = 256
 
 
-class ImageError(ValueError):
-    """An image file cannot be read or written."""
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """What an image file holds: pixels (3, H, W) and alpha (H, W), uint8 or uint16; sRGB, upright.
+
+    `tagged` says that the file had a colour profile, `file_format` is Pillow's name, `notes` tell
+    what was not read ("the first of its 12 frames").
+    """
+
+    pixels: Tensor
+    alpha: Tensor | None = None
+    tagged: bool = False
+    metadata: Metadata = dataclasses.field(default_factory=Metadata)
+    file_format: str = "PNG"
+    notes: tuple[str, ...] = ()
+
+
+def read_picture(source: Source) -> Picture:
+    """Read a file, or a seekable binary stream, at the full depth of its PNG or TIFF.
+
+    Pixels are views of channels-last memory. Raises ImageError.
+    """
+    with opened(source) as (file, image):
+        metadata = read_metadata(image)
+        decoded = decode(file, image)
+        return Picture(
+            pixels=torch.from_numpy(decoded.colors).permute(2, 0, 1),
+            alpha=None if decoded.alpha is None else torch.from_numpy(decoded.alpha),
+            tagged=bool(image.info.get("icc_profile")),
+            metadata=metadata,
+            # MPO is a JPEG with more views of the scene behind it.
+            file_format="JPEG" if image.format == "MPO" else image.format or "",
+            notes=decoded.notes,
+        )
+
+
+def write_picture(
+    picture: Picture,
+    output: str | Path | BinaryIO,
+    *,
+    file_format: str | None = None,
+    quality: int = 95,
+    keep_metadata: bool = False,
+) -> tuple[str, ...]:
+    """Write to a path, whose extension is the format, or to a stream; give notes of what was lost.
+
+    A file appears whole or not at all. `quality`, 1 to 100, matters to JPEG, WebP and AVIF: from 90
+    on chroma is kept at full resolution. `keep_metadata` keeps EXIF, XMP and resolution. Raises
+    ImageError.
+    """
+    if isinstance(output, str):
+        output = Path(output)
+    if file_format is None:
+        file_format = format_of(output) if isinstance(output, Path) else _nearest(picture)
+    colors = picture.pixels.permute(1, 2, 0).contiguous().numpy()
+    alpha = None if picture.alpha is None else picture.alpha.numpy()
+    notes = []
+    if alpha is not None and file_format not in WITH_ALPHA:
+        notes.append(f"its transparency is now white: {file_format} has none")
+        colors, alpha = on_white(colors, alpha), None
+    if not (file_format in WITH_DEPTH and deep.available()):
+        colors, alpha = with_bits(colors, 8), None if alpha is None else with_bits(alpha, 8)
+    metadata = picture.metadata if keep_metadata else Metadata()
+    if metadata.exif and file_format == "TIFF" and picture.pixels.dtype == torch.uint16:
+        notes.append("its EXIF is lost: tifffile writes none; XMP is kept")
+    # Given a file, Pillow takes a short write, as of a full disk, for a whole one.
+    encoded = io.BytesIO()
+    try:
+        encode(
+            encoded,
+            colors,
+            alpha,
+            file_format=file_format,
+            quality=quality,
+            tagged=picture.tagged,
+            metadata=metadata,
+        )
+        with atomic_write(output) if isinstance(output, Path) else nullcontext(output) as file:
+            file.write(encoded.getbuffer())
+            file.flush()
+    except (OSError, ImageError) as error:
+        reason = getattr(error, "strerror", None) or error
+        name = output if isinstance(output, Path) else "output stream"
+        raise ImageError(f"{name}: cannot be written: {reason}") from None
+    return tuple(notes)
 
 
 def load_image(path: str | Path) -> Tensor:
@@ -33,7 +150,9 @@ def load_image(path: str | Path) -> Tensor:
 
     Raises ImageError.
     """
-    return to_float(image_to_tensor(open_rgb(path)))
+    with opened(path) as (file, image):
+        colors = _flat(decode(file, image))
+    return to_float(torch.from_numpy(colors).permute(2, 0, 1))
 
 
 def save_image(image: Tensor, path: str | Path, *, quality: int = 95) -> Path:
@@ -41,17 +160,8 @@ def save_image(image: Tensor, path: str | Path, *, quality: int = 95) -> Path:
 
     The file appears whole or not at all. Raises ImageError.
     """
-    path = Path(path)
-    picture = Image.fromarray(to_uint8(image).cpu().permute(1, 2, 0).contiguous().numpy())
-    if path.suffix.lower() not in Image.registered_extensions():
-        raise ImageError(f"{path}: unknown image format {path.suffix!r}: use .jpg, .png or .webp")
-    options = {} if path.suffix.lower() not in (".jpg", ".jpeg", ".webp") else {"quality": quality}
-    try:
-        with atomic_write(path) as file:
-            picture.save(file, Image.registered_extensions()[path.suffix.lower()], **options)
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be written: {error.strerror or error}") from None
-    return path
+    write_picture(Picture(pixels=to_uint8(image).cpu()), path, quality=quality)
+    return Path(path)
 
 
 def open_rgb(path: str | Path, *, at_least: int = 0) -> Image.Image:
@@ -60,19 +170,17 @@ def open_rgb(path: str | Path, *, at_least: int = 0) -> Image.Image:
     A JPEG may come smaller than it is, by a power of two, as long as its short side stays at least
     `at_least` pixels (0: full size): decoding it so is several times faster. Raises ImageError.
     """
-    with _reading(path), _open(path) as image:
+    with opened(path) as (file, image):
         if at_least:
             # Draft mode takes the largest reduction that leaves both sides at least this large.
             image.draft("RGB", (at_least, at_least))
-        image.load()
-        profile = image.info.get("icc_profile")
-        upright = ImageOps.exif_transpose(image)
-        return _to_srgb(_to_rgb(upright), profile)
+        # Without torch, whose threads would not survive in the forked workers that call this.
+        return Image.fromarray(with_bits(_flat(decode(file, image)), 8))
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
     """Read a file's width and height, as stored, from its header. Raises ImageError."""
-    with _reading(path), _open(path) as image:
+    with opened(path) as (_, image):
         return image.size
 
 
@@ -82,13 +190,29 @@ def image_to_tensor(image: Image.Image) -> Tensor:
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Uint8 in [0, 255] -> float32 in [0, 1]."""
-    return pixels.float() / 255
+    """Uint8 or uint16 -> float32 in [0, 1]."""
+    return pixels.float() / torch.iinfo(pixels.dtype).max
+
+
+def from_float(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """[0, 1] -> uint8 or uint16: clamped, then rounded."""
+    return (image.clamp(0, 1) * torch.iinfo(dtype).max).round().to(dtype)
 
 
 def to_uint8(image: Tensor) -> Tensor:
     """[0, 1] -> uint8 in [0, 255]: clamped, then rounded."""
-    return (image.clamp(0, 1) * 255).round().to(torch.uint8)
+    return from_float(image, torch.uint8)
+
+
+def to_linear_light(image: Tensor) -> Tensor:
+    """SRGB in [0, 1] -> linear light in [0, 1] (IEC 61966-2-1)."""
+    return torch.where(image <= 0.04045, image / 12.92, ((image + 0.055) / 1.055) ** 2.4)
+
+
+def from_linear_light(light: Tensor) -> Tensor:
+    """Linear light in [0, 1] -> sRGB in [0, 1] (IEC 61966-2-1)."""
+    curve = 1.055 * light.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
+    return torch.where(light <= 0.0031308, light * 12.92, curve)
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
@@ -109,58 +233,68 @@ def resize_long_edge(image: Tensor, long_edge: int) -> Tensor:
     return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
-@contextlib.contextmanager
-def _reading(path: str | Path) -> Iterator[None]:
-    """Turn everything that Pillow raises on a bad file into an ImageError that names it."""
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit holds for the whole process; ours is above
-    try:
-        yield
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such image file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: is a folder, not an image file") from None
-    except ImageError:
-        raise
-    except UnidentifiedImageError:
-        empty = Path(path).is_file() and not Path(path).stat().st_size
-        raise ImageError(f"{path}: {'is empty' if empty else 'not an image file'}") from None
-    # Pillow's decoders raise nearly anything on damaged files.
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, KeyError, IndexError) as error:
-        raise ImageError(f"{path}: damaged or unreadable: {error}") from None
-    except (MemoryError, OverflowError) as error:
-        raise ImageError(f"{path}: too large to be read: {error}") from None
+def set_depth(picture: Picture, bits: int) -> Picture:
+    """Give 8 or 16 bits a channel to a picture: rounded, or spread over the whole range."""
+    colors = with_bits(picture.pixels.permute(1, 2, 0).numpy(), bits)
+    alpha = None if picture.alpha is None else with_bits(picture.alpha.numpy(), bits)
+    return dataclasses.replace(
+        picture,
+        pixels=torch.from_numpy(colors).permute(2, 0, 1),
+        alpha=None if alpha is None else torch.from_numpy(alpha),
+    )
 
 
-def _open(path: str | Path) -> Image.Image:
-    image = Image.open(path)
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise ImageError(f"{path}: {image.width}×{image.height} is over {MAX_PIXELS:,} pixels")
-    return image
+def fill_transparent(pixels: Tensor, alpha: Tensor) -> None:
+    """Give the invisible pixels of (3, H, W), in place, colors of the visible ones around them.
+
+    What a file holds where alpha (H, W) is 0 is arbitrary; a network would let it bleed into the
+    visible part, and count it in its statistics. Push-pull (Gortler et al. 1996, section 3.4).
+    """
+    if not (alpha == 0).any():
+        return
+    halves = [_halved(pixels[:, rows], alpha[rows]) for rows in _bands(pixels)]
+    around = _pull(torch.cat(halves, dim=-2))
+    height = pixels.shape[-2]
+    for rows in _bands(pixels):
+        # The band's own rows of the half-size image; its last band may have one that is shared.
+        part = around[:, rows.start // 2 : (min(rows.stop, height) + 1) // 2]
+        filled = part.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        band = pixels[:, rows]
+        filled = from_float(filled[:, : band.shape[-2], : band.shape[-1]], pixels.dtype)
+        band.copy_(torch.where(alpha[rows] == 0, filled, band))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        # 16 bits a pixel; Pillow's own conversion to 8 bits clips instead of scaling.
-        values = np.asarray(image, dtype=np.float64) / 257
-        image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
-    elif image.mode == "F":
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        image = Image.fromarray((values.clip(0, 1) * 255).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image if image.mode == "CMYK" else image.convert("RGB")
+def _nearest(picture: Picture) -> str:
+    """Give a picture's own format, or PNG where that is one which cannot be written."""
+    return picture.file_format if picture.file_format in FORMATS.values() else "PNG"
 
 
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Convert from an embedded ICC profile to sRGB; a damaged profile is as good as none."""
-    if profile:
-        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(
-                image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-            if converted is not None:
-                return converted
-    return image.convert("RGB")
+def _flat(decoded: Decoded) -> Channels:
+    return decoded.colors if decoded.alpha is None else on_white(decoded.colors, decoded.alpha)
+
+
+def _bands(pixels: Tensor) -> Iterator[slice]:
+    """Cut rows into spans, so that floats of the whole picture are never held."""
+    for first in range(0, pixels.shape[-2], _BAND_ROWS):
+        yield slice(first, first + _BAND_ROWS)
+
+
+def _halved(pixels: Tensor, alpha: Tensor) -> Tensor:
+    """(3, h, w), (h, w) -> (4, h / 2, w / 2): colors times weight, and weight, summed by fours."""
+    weight = to_float(alpha)[None]
+    return _pooled(torch.cat([to_float(pixels) * weight, weight]))
+
+
+def _pooled(weighted: Tensor) -> Tensor:
+    return F.avg_pool2d(weighted[None], 2, ceil_mode=True)[0]
+
+
+def _pull(weighted: Tensor) -> Tensor:
+    """(4, h, w) -> (3, h, w): colors everywhere, from coarser sizes where the weight is 0."""
+    colors, weight = weighted[:3], weighted[3:]
+    own = colors / weight.clamp(min=1e-12)
+    if (weight > 0).all() or weight.numel() == 1:
+        return own
+    coarse = _pull(_pooled(weighted))
+    around = F.interpolate(coarse[None], weight.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.where(weight > 0, own, around[0])

@@ -12,15 +12,25 @@ and s (style) in [0, 1]:
 The total is content_weight, style_weight and tv_weight times these. A weight means nothing without
 these choices: scaling the loss network's input by a scales the content loss by a^2 and the style
 loss by a^4. They are fixed; a change of one is a change of *Numerics* in the CHANGELOG.
+
+Other systems chose otherwise: sums instead of means, Gram matrices divided by something else or by
+nothing, other total variations. The optimisation baseline's recipes name these; training does not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fast_style.networks.vgg import VGGFeatures, canonical_layer
+from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layer
+
+Reduction = Literal["mean", "sum"]
+# The Gram matrix divided by C H W; by the map's positions H W; by the image's pixels; by nothing;
+# or, instead of it, the feature map itself.
+StyleStatistic = Literal["gram", "gram_positions", "gram_pixels", "gram_sum", "features"]
+Variation = Literal["squared", "absolute", "power"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +52,18 @@ class Losses:
         return {name: value.detach() for name, value in terms.items()}
 
 
-def gram_matrix(features: Tensor) -> Tensor:
+def gram_matrix(features: Tensor, *, divisor: float | None = None) -> Tensor:
     """(N, C, H, W) -> (N, C, C): F F^T / (C H W) in float32 (Johnson et al. 2016, eq. 3).
 
-    The division comes before the product, and the product is never in half precision.
+    `divisor` replaces C H W. The division comes before the product, and the product is never in
+    half precision.
     """
     n, channels, height, width = features.shape
+    divisor = channels * height * width if divisor is None else divisor
     with torch.autocast(features.device.type, enabled=False):
         # Rows of pixels are the free view of a channels-last feature map.
         pixels = features.permute(0, 2, 3, 1).reshape(n, height * width, channels).float()
-        pixels = pixels / (channels * height * width) ** 0.5
+        pixels = pixels / divisor**0.5
         return pixels.transpose(1, 2) @ pixels
 
 
@@ -69,23 +81,62 @@ def total_variation(images: Tensor) -> Tensor:
     )
 
 
-class PerceptualLoss:
-    """The objective at stylized images, for one style image; complete when constructed.
+def absolute_variation(images: Tensor) -> Tensor:
+    """(N, 3, H, W) -> scalar: sum of absolute differences of neighbours, down plus across.
 
-    `style_image` is (1, 3, H, W) in [0, 1], at the size whose strokes are wanted. Layers map names
-    to weights; `features` must hold them all. Raises ValueError where it does not.
+    Differences are of the loss network's input, in [0, 255]; the sum is an average over the batch.
+    """
+    images = images.float() * INPUT_RANGE
+    down = images[..., 1:, :] - images[..., :-1, :]
+    across = images[..., 1:] - images[..., :-1]
+    return (down.abs().sum() + across.abs().sum()) / len(images)
+
+
+def power_variation(images: Tensor) -> Tensor:
+    """(N, 3, H, W) -> scalar: sum of (down^2 + across^2)^1.25 over the (H-1)x(W-1) grid.
+
+    Each channel for itself, with differences of the loss network's input, in [0, 255] (Chollet,
+    Deep Learning with Python, 2017, section 8.3); the sum is an average over the batch.
+    """
+    images = images.float() * INPUT_RANGE
+    corner = images[..., :-1, :-1]
+    down = images[..., 1:, :-1] - corner
+    across = images[..., :-1, 1:] - corner
+    return (down.square() + across.square()).pow(1.25).sum() / len(images)
+
+
+VARIATIONS: Mapping[Variation, Callable[[Tensor], Tensor]] = {
+    "squared": total_variation,
+    "absolute": absolute_variation,
+    "power": power_variation,
+}
+
+
+class PerceptualLoss:
+    """The objective at stylized images, for one style; complete when constructed.
+
+    `style_image` is (1, 3, H, W) in [0, 1], at the size whose strokes are wanted, or several such;
+    `style_shares` then says how much of each (default: equally much). Layers map names to weights;
+    `features` must hold them all. Raises ValueError where it does not.
+
+    Everything behind `tv_weight` is another system's choice, for the baseline's recipes.
     """
 
     def __init__(
         self,
         features: VGGFeatures,
-        style_image: Tensor,
+        style_image: Tensor | Sequence[Tensor],
         *,
         content_layers: Mapping[str, float],
         style_layers: Mapping[str, float],
         content_weight: float = 1.0,
         style_weight: float = 5.0,
         tv_weight: float = 0.0,
+        style_shares: Sequence[float] | None = None,
+        style_statistic: StyleStatistic = "gram",
+        content_reduction: Reduction = "mean",
+        style_reduction: Reduction = "mean",
+        variation: Variation = "squared",
     ) -> None:
         self.features = features
         self.content_layers = _canonical(features, content_layers)
@@ -93,9 +144,12 @@ class PerceptualLoss:
         self.content_weight = content_weight
         self.style_weight = style_weight
         self.tv_weight = tv_weight
-        with torch.no_grad():
-            maps = features(style_image, self.style_layers)
-        self.style_targets = {name: gram_matrix(maps[name]) for name in self.style_layers}
+        self.style_statistic = style_statistic
+        self.content_reduction = content_reduction
+        self.style_reduction = style_reduction
+        self.variation = VARIATIONS[variation]
+        images = [style_image] if isinstance(style_image, Tensor) else style_image
+        self.style_targets = self._style_targets(images, style_shares or [1.0] * len(images))
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
@@ -107,24 +161,111 @@ class PerceptualLoss:
         maps = self.features(stylized, {**self.content_layers, **self.style_layers})
         content = sum(
             (
-                weight * _mean_squared(maps[name], content_targets[name])
+                weight * _squared_error(maps[name], content_targets[name], self.content_reduction)
                 for name, weight in self.content_layers.items()
             ),
             start=stylized.new_zeros((), dtype=torch.float32),
         )
         style = sum(
             (
-                weight * _mean_squared(gram_matrix(maps[name]), self.style_targets[name])
+                weight
+                * _squared_error(
+                    self._statistic(maps[name], stylized),
+                    self.style_targets[name],
+                    self.style_reduction,
+                )
                 for name, weight in self.style_layers.items()
             ),
             start=stylized.new_zeros((), dtype=torch.float32),
         )
-        tv = total_variation(stylized)
+        tv = self.variation(stylized)
         return Losses(
             content=self.content_weight * content,
             style=self.style_weight * style,
             tv=self.tv_weight * tv,
         )
+
+    @torch.no_grad()
+    def _style_targets(
+        self, images: Sequence[Tensor], shares: Sequence[float]
+    ) -> dict[str, Tensor]:
+        """Average the style images' statistics in the proportion of their shares."""
+        if len(shares) != len(images) or min(shares) < 0 or sum(shares) == 0:
+            raise ValueError(f"{len(images)} style images, but the shares are {list(shares)}")
+        targets: dict[str, Tensor] = {}
+        for image, share in zip(images, shares, strict=True):
+            for name, features in self.features(image, self.style_layers).items():
+                statistic = self._statistic(features, image) * (share / sum(shares))
+                targets[name] = targets[name] + statistic if name in targets else statistic
+        return targets
+
+    def _statistic(self, features: Tensor, image: Tensor) -> Tensor:
+        """(N, C, H, W) -> what the style loss compares: a Gram matrix, or the map itself."""
+        if self.style_statistic == "features":
+            return features
+        divisors = {
+            "gram": None,  # C H W
+            "gram_positions": features.shape[-2] * features.shape[-1],
+            "gram_pixels": image.shape[-2] * image.shape[-1],
+            "gram_sum": 1,
+        }
+        return gram_matrix(features, divisor=divisors[self.style_statistic])
+
+
+# At strength 1 the style term weighs so many times the content term, both as shares of what they
+# can be: about there a photo takes on the style and is still recognised (docs/method.md).
+_BALANCE = 10.0
+
+
+@torch.no_grad()
+def balanced_layers(
+    features: VGGFeatures,
+    style_image: Tensor,
+    content: Tensor,
+    *,
+    content_layers: Mapping[str, float],
+    style_layers: Mapping[str, float],
+    strength: float,
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Weigh layers so that one `strength` looks the same for every style, loss network and size.
+
+    `content` is (N, 3, H, W), typical photos. Each content layer's loss becomes a share of its
+    feature maps' variance, which is the loss of a picture without any content; each style layer's
+    a share of its loss at the photos themselves. The given weights divide these shares among the
+    layers. Gives the layers for a `PerceptualLoss` with content_weight and style_weight 1.
+    Raises ValueError where there is nothing to take a share of.
+    """
+    content_layers = _canonical(features, content_layers)
+    style_layers = _canonical(features, style_layers)
+    style_maps = features(style_image, style_layers)
+    targets = {name: gram_matrix(style_maps[name]) for name in style_layers}
+    values = dict.fromkeys([*content_layers, *style_layers], 0.0)
+    spreads = dict(values)
+    for image in content.split(1):
+        maps = features(image, values)
+        for name in content_layers:
+            deviation = maps[name] - maps[name].mean((2, 3), keepdim=True)
+            spreads[name] += deviation.square().mean().item() / len(content)
+        for name in style_layers:
+            error = (gram_matrix(maps[name]) - targets[name]).square().mean().item()
+            values[name] += error / len(content)
+    empty = [name for name in content_layers if not spreads[name]]
+    empty += [name for name in style_layers if not values[name]]
+    if empty:
+        raise ValueError(
+            f"strength cannot be measured at {', '.join(empty)}: the content image is flat, or has "
+            "the very style of the style image; give content_weight and style_weight instead"
+        )
+    return (
+        {
+            name: weight / sum(content_layers.values()) / spreads[name]
+            for name, weight in content_layers.items()
+        },
+        {
+            name: strength * _BALANCE * weight / sum(style_layers.values()) / values[name]
+            for name, weight in style_layers.items()
+        },
+    )
 
 
 def _canonical(features: VGGFeatures, layers: Mapping[str, float]) -> dict[str, float]:
@@ -134,5 +275,7 @@ def _canonical(features: VGGFeatures, layers: Mapping[str, float]) -> dict[str, 
     return canonical
 
 
-def _mean_squared(a: Tensor, b: Tensor) -> Tensor:
-    return (a.float() - b.float()).square().mean()
+def _squared_error(a: Tensor, b: Tensor, reduction: Reduction) -> Tensor:
+    """(N, ...) and (N or 1, ...) -> scalar: mean, or the average over the batch of the sum."""
+    squared = (a.float() - b.float()).square()
+    return squared.mean() if reduction == "mean" else squared.sum() / len(squared)

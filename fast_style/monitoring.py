@@ -69,11 +69,15 @@ class TensorBoardMonitor:
 
 
 class ProgressMonitor:
-    """Shows a progress bar with the losses and the time left; messages go above it."""
+    """Shows a progress bar with the losses and the time left; messages go above it.
+
+    The losses are those under the tag `section`, as in `train/style`.
+    """
 
     _SHOWN = ("content", "style", "tv", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, section: str = "train") -> None:
+        self._section = section
         self._bar: Any = None
         self._redirect = logging_redirect_tqdm()  # keeps log lines above the bar
 
@@ -86,7 +90,8 @@ class ProgressMonitor:
             self._bar.update(step - self._bar.n)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        shown = {name: values[f"train/{name}"] for name in self._SHOWN if f"train/{name}" in values}
+        tags = {name: f"{self._section}/{name}" for name in self._SHOWN}
+        shown = {name: values[tag] for name, tag in tags.items() if tag in values}
         if self._bar is not None and shown:
             self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, False)
 

@@ -6,6 +6,7 @@ for bit).
 """
 
 import copy
+import dataclasses
 import logging
 import math
 import time
@@ -20,14 +21,15 @@ from torch import Tensor, nn
 
 from fast_style.checkpoint import (
     CheckpointError,
+    find_model,
     find_states,
+    load_model,
     load_state,
     save_model,
     save_state,
 )
 from fast_style.config import Config, ConfigError, TrainingConfig, flatten, locate, to_dict
 from fast_style.data import (
-    ContentBatch,
     ContentImages,
     center_crop,
     content_batches,
@@ -38,7 +40,7 @@ from fast_style.data import (
 from fast_style.devices import autocast, resolve_device, resolve_precision
 from fast_style.files import atomic_write, remove_unfinished
 from fast_style.images import load_image, resize_long_edge, to_float
-from fast_style.losses import Losses, PerceptualLoss
+from fast_style.losses import Losses, PerceptualLoss, balanced_layers
 from fast_style.monitoring import Monitor
 from fast_style.networks.transformer import TransformerNet
 from fast_style.networks.vgg import canonical_layer
@@ -137,9 +139,10 @@ def train(
         trainee.step = state["step"]
         trainee.restore(state)
         log.info("resuming after step %d of %d", trainee.step, config.training.steps)
-    _Run(config, run_dir, inputs, trainee, monitors).go(should_stop)
+    run = _Run(config, run_dir, inputs, trainee, monitors)
+    run.go(should_stop)
     return Result(
-        model=run_dir / f"{config.name}.pth",
+        model=run.model,
         step=trainee.step,
         finished=trainee.step >= config.training.steps,
     )
@@ -160,7 +163,7 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     paths = find_images([locate(path, key="data.train") for path in data.train])
     held = [locate(path, key="data.validation") for path in data.validation]
     held = find_images(held) if held else []
-    criterion = build_criterion(config, style)
+    criterion = None if config.loss.strength else build_criterion(config, style)
     usable = scan_images(paths).usable
     if held:
         held = scan_images(held).usable
@@ -168,6 +171,9 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
         usable, held = hold_out(usable, data.held_out)
     log.info("content images: %d to train on, %d held out", len(usable), len(held))
     size = training.image_size
+    validation = torch.stack([center_crop(path, size) for path in held])
+    if criterion is None:
+        criterion = build_criterion(config, style, content=to_float(validation.to(on)))
     return Inputs(
         device=on,
         dtype=dtype,
@@ -176,7 +182,7 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
         images=ContentImages(
             usable, size, seed=training.seed, min_crop=data.min_crop, flip=data.flip
         ),
-        validation=torch.stack([center_crop(path, size) for path in held]),
+        validation=validation,
         previews={
             path.stem: resize_long_edge(load_image(path), _PREVIEW_EDGE)
             for path in held[:_NUM_PREVIEWS]
@@ -184,10 +190,13 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     )
 
 
-def build_criterion(config: Config, style_image: Tensor) -> PerceptualLoss:
+def build_criterion(
+    config: Config, style_image: Tensor, *, content: Tensor | None = None
+) -> PerceptualLoss:
     """Build the config's objective on the style image's device, with real weights.
 
-    Raises ConfigError for layers that do not exist or do not fit, and WeightsError.
+    `content`, (N, 3, H, W) typical photos, is what `loss.strength` is measured at. Raises
+    ConfigError for layers that do not exist or do not fit, and WeightsError.
     """
     loss = config.loss
     try:
@@ -198,18 +207,64 @@ def build_criterion(config: Config, style_image: Tensor) -> PerceptualLoss:
     except ValueError as error:
         raise ConfigError(f"loss: {error}") from None
     features = load_vgg(loss.network, layers, path=loss.weights).to(style_image.device)
+    content_layers, style_layers = loss.content_layers, loss.style_layers
+    content_weight, style_weight = loss.content_weight, loss.style_weight
     try:
+        if loss.strength is not None:
+            assert content is not None
+            content_layers, style_layers = balanced_layers(
+                features,
+                style_image,
+                content,
+                content_layers=content_layers,
+                style_layers=style_layers,
+                strength=loss.strength,
+            )
+            content_weight = style_weight = 1.0
         return PerceptualLoss(
             features,
             style_image,
-            content_layers=loss.content_layers,
-            style_layers=loss.style_layers,
-            content_weight=loss.content_weight,
-            style_weight=loss.style_weight,
+            content_layers=content_layers,
+            style_layers=style_layers,
+            content_weight=content_weight,
+            style_weight=style_weight,
             tv_weight=loss.tv_weight,
         )
     except ValueError as error:
         raise ConfigError(f"style.image: {config.style.image}: {error}") from None
+
+
+def with_raw_weights(config: Config, criterion: PerceptualLoss) -> Config:
+    """Write the weights that `loss.strength` came to into the config: the very same objective."""
+    raw = dataclasses.replace(
+        config.loss,
+        strength=None,
+        content_layers=criterion.content_layers,
+        style_layers=criterion.style_layers,
+        content_weight=criterion.content_weight,
+        style_weight=criterion.style_weight,
+    )
+    return dataclasses.replace(config, loss=raw)
+
+
+def initial_network(config: Config) -> TransformerNet:
+    """Build the config's network: with the weights of `training.init_from`, or seeded random ones.
+
+    Raises CheckpointError, and ConfigError where that model's network is another.
+    """
+    network, init_from = config.network, config.training.init_from
+    if init_from is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            return TransformerNet(network.width, network.num_residual_blocks)
+    initial = load_model(find_model(init_from)).network
+    for key in ("width", "num_residual_blocks"):
+        if getattr(initial, key) != getattr(network, key):
+            raise ConfigError(
+                f"network.{key}: is {getattr(network, key)}, but training.init_from, {init_from}, "
+                f"has {getattr(initial, key)}: they must agree"
+            )
+    return initial.requires_grad_(True).train()
 
 
 def learning_rate_at(config: TrainingConfig, step: int) -> float:
@@ -228,10 +283,9 @@ class Trainee:
     def __init__(self, config: Config, inputs: Inputs) -> None:
         self.config = config.training
         self.inputs = inputs
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.training.seed)
-            network = TransformerNet(config.network.width, config.network.num_residual_blocks)
-        self.network = network.to(memory_format=torch.channels_last).to(inputs.device)
+        self.network = (
+            initial_network(config).to(memory_format=torch.channels_last).to(inputs.device)
+        )
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(self.network.parameters(), fused=True)
         # Only fp16 needs scaling; at scale 1 the scaler is the guard against non-finite gradients.
@@ -323,12 +377,13 @@ class _Run:
     ) -> None:
         self.config = config
         self.run_dir = run_dir
+        self.model = run_dir / f"{config.name}.pth"
         self.inputs = inputs
         self.trainee = trainee
         self.monitors = monitors
         self.snapshot = trainee.state()
         # Updates whose losses have not been looked at yet: looking waits for a GPU.
-        self.unchecked: list[tuple[int, Tensor, ContentBatch]] = []
+        self.unchecked: list[tuple[int, Tensor, list[str]]] = []
 
     def go(self, should_stop: Callable[[], bool]) -> None:
         """Train to the last step, or until `should_stop()`, and save."""
@@ -370,17 +425,19 @@ class _Run:
             pin_memory=self.inputs.device.type == "cuda",
         )
         clock, logged = time.perf_counter(), trainee.step
-        saved = trainee.step if trainee.step else None
+        saved = trainee.step if trainee.step and self.model.is_file() else None
         while trainee.step < training.steps and not should_stop():
             batch = next(batches)
             content = to_float(batch.pixels.to(self.inputs.device, non_blocking=True))
             learning_rate = trainee.learning_rate
             losses, gradient_norm = trainee.update(content)
             step = trainee.step
-            self.unchecked.append((step, losses.total.detach() + 0 * gradient_norm, batch))
+            self.unchecked.append((step, losses.total.detach() + 0 * gradient_norm, batch.paths))
             last = step == training.steps
             logging_step = step % training.log_every == 0 or step == 1 or last
-            if logging_step or self.inputs.device.type == "cpu":
+            snapshot_step = step % _SNAPSHOT_EVERY == 0
+            saving_step = step % training.checkpoint_every == 0 or last
+            if logging_step or snapshot_step or saving_step or self.inputs.device.type == "cpu":
                 self._check_faults()
             if logging_step:
                 seconds = time.perf_counter() - clock
@@ -390,16 +447,17 @@ class _Run:
                 self._scalars({**values, "learning_rate": learning_rate, "images_per_second": rate})
             for monitor in self.monitors:
                 monitor.advance(step)
-            if step % _SNAPSHOT_EVERY == 0 and not self.unchecked:
+            if snapshot_step:
                 self.snapshot = trainee.state()
             if step % training.validate_every == 0 or last:
                 self._report_validation()
             if step % training.preview_every == 0 or last:
                 self._report_previews()
-            if step % training.checkpoint_every == 0 or last:
+            if saving_step:
                 self._save()
                 saved = step
         if saved != trainee.step:
+            self._check_faults()
             self._save()
 
     def _check_faults(self) -> None:
@@ -407,15 +465,17 @@ class _Run:
         unchecked, self.unchecked = self.unchecked, []
         trainee = self.trainee
         scaling = trainee.scaler.get_scale() > 1  # an fp16 overflow is the scaler's to mend
-        for step, value, batch in unchecked:
+        for step, value, paths in unchecked:
             if torch.isfinite(value) or scaling:
                 continue
-            files = ", ".join(batch.paths)
+            files = ", ".join(paths)
             if trainee.last_fault is not None and step - trainee.last_fault <= _FAULT_FREE_STEPS:
+                states = find_states(self.run_dir)
+                kept = f"the last good state is {states[-1]}" if states else "no state was saved"
                 raise TrainingError(
                     f"the losses were NaN or infinite at step {trainee.last_fault} and again at "
-                    f"step {step} ({files}); the last good state is in {self.run_dir}. Lower "
-                    "training.learning_rate, or remove the images named here if they are damaged"
+                    f"step {step} ({files}); {kept}. Lower training.learning_rate, or remove the "
+                    "images named here if they are damaged"
                 )
             trainee.restore(self.snapshot)
             trainee.learning_rate_scale /= 2
@@ -432,12 +492,19 @@ class _Run:
     def _save(self) -> None:
         """Write the model and, after it, the state: a killed run never lacks the model."""
         trainee, config = self.trainee, to_dict(self.config)
+        objective = with_raw_weights(self.config, self.inputs.criterion)
+        # A run that goes on from this state has no older snapshot.
+        self.snapshot = trainee.state()
         save_model(
-            self.run_dir / f"{self.config.name}.pth",
+            self.model,
             trainee.average,
-            metadata={"name": self.config.name, "step": trainee.step, "config": config},
+            metadata={
+                "name": self.config.name,
+                "step": trainee.step,
+                "config": to_dict(objective),
+            },
         )
-        save_state(self.run_dir, trainee.step, {"config": config, **trainee.state()})
+        save_state(self.run_dir, trainee.step, {"config": config, **self.snapshot})
 
     def _report_validation(self) -> None:
         values = self.trainee.validate()
@@ -458,15 +525,22 @@ class _Run:
 
 
 def _load_resumable(config: Config, run_dir: Path) -> dict[str, Any] | None:
-    """Load the newest readable state of the same run. Raises ConfigError if it is another run."""
-    state = None
-    for path in reversed(find_states(run_dir)):
+    """Load the newest readable state of the same run. Raises ConfigError if it is another run.
+
+    Raises CheckpointError when there are states, but none can be read.
+    """
+    states, state = find_states(run_dir), None
+    for path in reversed(states):
         try:
             state = load_state(path)
             break
         except CheckpointError as error:
             log.warning("%s; trying the one before", error)
     if state is None:
+        if states:
+            raise CheckpointError(
+                f"{run_dir}: none of its training states can be read: remove them to begin anew"
+            )
         return None
     before, now = flatten(state["config"]), flatten(to_dict(config))
     for key in sorted(before.keys() | now.keys()):

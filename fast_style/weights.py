@@ -11,15 +11,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
 import torch
 from torch import Tensor
-from torchvision.models import VGG16_Weights
+from torchvision.models import VGG16_Weights, VGG19_Weights, vgg16, vgg19
 
-from fast_style.networks.vgg import VGGFeatures, VGGName
+from fast_style.networks.vgg import Padding, Pooling, VGGFeatures, VGGName
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +32,21 @@ class WeightsError(ValueError):
 
 
 def load_vgg(
-    network: VGGName, layers: Iterable[str], *, path: str | Path | None = None
+    network: VGGName,
+    layers: Iterable[str],
+    *,
+    path: str | Path | None = None,
+    pooling: Pooling = "max",
+    padding: Padding = "zeros",
+    recompute: bool = False,
 ) -> VGGFeatures:
     """Give a `VGGFeatures` for these layers with the original weights.
 
     `path` is a torchvision `.pth`, of the whole network or its features, float32 or float16;
-    without it the weights are looked for. Raises WeightsError, and ValueError for an unknown layer.
+    without it the weights are looked for. The rest is `VGGFeatures`'s own. Raises WeightsError, and
+    ValueError for an unknown layer.
     """
-    vgg = VGGFeatures(network, layers)
+    vgg = VGGFeatures(network, layers, pooling=pooling, padding=padding, recompute=recompute)
     source, read = find_weights(network, path=path)
     weights = _check(vgg, read(), source)
     vgg.load_state_dict(weights)
@@ -72,6 +78,28 @@ def find_weights(
     else:
         return "torchvision's download", partial(_download_vgg16, tried)
     raise WeightsError(_not_found(network, tried))
+
+
+@torch.inference_mode()
+def classify(network: VGGName, images: Tensor, *, top: int = 5) -> list[tuple[str, float]]:
+    """(1, 3, H, W) in [0, 1] -> the likeliest ImageNet classes with their probabilities.
+
+    Classifying needs the whole network, of which torchvision has weights of its own; where they are
+    not in torch's cache, the list is empty.
+    """
+    weights, build = {
+        "vgg16": (VGG16_Weights.IMAGENET1K_V1, vgg16),
+        "vgg19": (VGG19_Weights.IMAGENET1K_V1, vgg19),
+    }[network]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / weights.url.rsplit("/", 1)[-1]
+    if not path.is_file():
+        return []
+    model = build().eval()
+    model.load_state_dict(dict(_read(path)))
+    probabilities = model(weights.transforms()(images)).softmax(-1)[0].topk(top)
+    categories = weights.meta["categories"]
+    pairs = zip(probabilities.indices.tolist(), probabilities.values.tolist(), strict=True)
+    return [(categories[index], probability) for index, probability in pairs]
 
 
 def _usual_files(network: VGGName) -> list[Path]:
@@ -150,7 +178,7 @@ def _not_found(network: VGGName, tried: list[str]) -> str:
 def _read(path: Path) -> Mapping[str, Any]:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, OSError) as error:
+    except Exception as error:  # torch's reader raises nearly anything on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise WeightsError(
             f"{path}: cannot be read as PyTorch weights, it is truncated or no such file: {reason}"

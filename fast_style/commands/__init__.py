@@ -2,19 +2,33 @@
 
 import importlib
 import logging
+import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
 
 from fast_style.devices import keep_freed_memory
 
 COMMANDS = {
     "train": "train a network for a style image",
     "stylize": "apply a trained network to photos",
+    "optimize": "optimise one image: the slow baseline, by recipe",
+    "evaluate": "compare a network with the baseline",
 }
 
 # By name, so that a command does not import the rooms that it does not use.
 _USER_MISTAKES = frozenset(
-    ("CheckpointError", "ConfigError", "DataError", "ImageError", "TrainingError", "WeightsError")
+    (
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "ImageError",
+        "OptimizationError",
+        "TrainingError",
+        "WeightsError",
+    )
 )
 
 
@@ -49,3 +63,29 @@ def run(command: Callable[[], int]) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def catch_signals() -> tuple[list[int], Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM end a run after the current step; a second one ends it at once.
+
+    Gives the list that the signal's number goes into, and the question whether to stop.
+    """
+    caught: list[int] = []
+
+    def catch(number: int, _frame: FrameType | None) -> None:
+        caught.append(number)
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, catch)
+    signal.signal(signal.SIGTERM, catch)
+    return caught, lambda: bool(caught)
+
+
+def check_writable(path: Path) -> None:
+    """Raise ValueError for an output that could not be written: better now than after the work."""
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path}: the folder {path.parent} cannot be written to")

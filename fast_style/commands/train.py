@@ -1,17 +1,14 @@
 """`scripts/train.py --config configs/wave.yaml`: train a network; the same command resumes."""
 
 import argparse
-import dataclasses
-import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import yaml
 
-from fast_style.commands import run
+from fast_style.commands import catch_signals, run
 from fast_style.config import Config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
@@ -44,7 +41,7 @@ def _train(options: argparse.Namespace) -> int:
     run_dir = options.run_dir or default_run_dir(config)
     if options.dry_run:
         return _dry_run(config, options.device)
-    stopped_by, should_stop = _catch_signals()
+    stopped_by, should_stop = catch_signals()
     result = train(
         config,
         run_dir,
@@ -65,8 +62,6 @@ def _train(options: argparse.Namespace) -> int:
 
 def _dry_run(config: Config, device: str) -> int:
     """Check everything that a run needs, and time a few updates."""
-    # Few workers for few steps.
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=0))
     inputs = prepare(config, device=device)
     trainee = Trainee(config, inputs)
     batches = content_batches(inputs.images, config.training.batch_size)
@@ -84,19 +79,6 @@ def _dry_run(config: Config, device: str) -> int:
         f"about {_duration(step * config.training.steps)} for {config.training.steps} steps"
     )
     return 0
-
-
-def _catch_signals() -> tuple[list[int], Callable[[], bool]]:
-    """Let Ctrl-C and SIGTERM end the run after the current step; a second one ends it at once."""
-    caught: list[int] = []
-
-    def catch(number: int, _frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    signal.signal(signal.SIGINT, catch)
-    signal.signal(signal.SIGTERM, catch)
-    return caught, lambda: bool(caught)
 
 
 def _duration(seconds: float) -> str:

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 STRIDE = 4
 # Reflecting one pixel at the bottom needs two pixels there.
 MINIMUM_EDGE = 2 * STRIDE
+# What the head's convolution is multiplied by. It sums thousands of products, so that without this
+# one step of Adam would change a pixel by more than its whole range (docs/method.md).
+OUTPUT_SCALE = 1 / 32
 
 
 class TransformerNet(nn.Module):
@@ -49,7 +52,7 @@ class TransformerNet(nn.Module):
         x = pad_to_stride(images - 0.5).contiguous(memory_format=torch.channels_last)
         x = self.decoder(self.residual_blocks(self.encoder(x)))
         x = _reflect(x, self.head.kernel_size[0] // 2)
-        x = conv2d_two_by_two(x, self.head.weight, self.head.bias) + 0.5
+        x = conv2d_two_by_two(x, self.head.weight, self.head.bias) * OUTPUT_SCALE + 0.5
         return x[..., :height, :width]
 
 
@@ -117,16 +120,23 @@ class InstanceNorm(nn.Module):
         return F.batch_norm(image, None, None, self.weight, self.bias, training=True, eps=self.eps)
 
 
-def pad_to_stride(images: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H', W'): pad right and bottom to a multiple of 4 that is at least 8.
+def stride_padding(size: int) -> tuple[int, str]:
+    """Give how many pixels an edge of `size` lacks to a multiple of 4 that is at least 8, and how.
 
-    By reflection where the image is larger than the padding, else by replication.
+    By reflection where the edge is longer than the padding, else by replication.
     """
-    right, bottom = (max(-size % STRIDE, MINIMUM_EDGE - size) for size in images.shape[:-3:-1])
-    if right == bottom == 0:
-        return images
-    mode = "reflect" if right < images.shape[-1] and bottom < images.shape[-2] else "replicate"
-    return F.pad(images, (0, right, 0, bottom), mode=mode)
+    missing = max(-size % STRIDE, MINIMUM_EDGE - size)
+    return missing, "reflect" if missing < size else "replicate"
+
+
+def pad_to_stride(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, H', W'): pad right and bottom as `stride_padding` says."""
+    height, width = images.shape[-2:]
+    for size, side in ((width, (0, 1, 0, 0)), (height, (0, 0, 0, 1))):
+        missing, mode = stride_padding(size)
+        if missing:
+            images = F.pad(images, [missing * edge for edge in side], mode=mode)
+    return images
 
 
 def upsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

@@ -11,13 +11,19 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models.vgg import cfgs, make_layers
 
 VGGName = Literal["vgg16", "vgg19"]
+Pooling = Literal["max", "average"]
+Padding = Literal["zeros", "replicate"]
 
 _CFG = {"vgg16": "D", "vgg19": "E"}  # the paper's table 1
 # The mean RGB of ImageNet in [0, 255], which the original networks were trained with.
 _MEAN = (123.68, 116.779, 103.939)
+# An image in [0, 1] times this is the networks' input, before the mean is taken off.
+INPUT_RANGE = 255
+_POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 
 
 class VGGFeatures(nn.Module):
@@ -26,20 +32,38 @@ class VGGFeatures(nn.Module):
     Weights are random until `load_state_dict`; `weights.load_vgg` gives one with real weights.
     It holds no layer behind the deepest of `layers`, and is frozen, in evaluation mode and
     channels-last from the start.
+
+    Variants for the optimisation baseline: `pooling` "average" as Gatys et al. 2016 have it,
+    section 2; `padding` "replicate" in the first convolution, which sees no black frame then;
+    `recompute` keeps only the maps asked for and computes those between again in the backward pass.
     """
 
     mean: Tensor
 
-    def __init__(self, network: VGGName = "vgg16", layers: Iterable[str] = ("relu4_3",)) -> None:
+    def __init__(
+        self,
+        network: VGGName = "vgg16",
+        layers: Iterable[str] = ("relu4_3",),
+        *,
+        pooling: Pooling = "max",
+        padding: Padding = "zeros",
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.recompute = recompute
         indices = layer_indices(network)
         self.layers = tuple(dict.fromkeys(canonical_layer(network, name) for name in layers))
         if not self.layers:
             raise ValueError("VGGFeatures needs at least one layer")
         self._index_of = {name: indices[name] for name in self.layers}
         depth = max(self._index_of.values()) + 1
-        self.features = nn.Sequential(*list(make_layers(cfgs[_CFG[network]]))[:depth])
+        stack: list[nn.Module] = list(make_layers(cfgs[_CFG[network]]))[:depth]
+        if pooling == "average":
+            stack = [nn.AvgPool2d(2) if isinstance(m, nn.MaxPool2d) else m for m in stack]
+        assert isinstance(stack[0], nn.Conv2d)
+        stack[0].padding_mode = padding
+        self.features = nn.Sequential(*stack)
         self.register_buffer("mean", torch.tensor(_MEAN).reshape(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
@@ -50,19 +74,21 @@ class VGGFeatures(nn.Module):
         """
         wanted = {self._index_of[name]: name for name in (layers or self.layers)}
         depth = max(wanted)
-        pools = sum(isinstance(layer, nn.MaxPool2d) for layer in self.features[: depth + 1])
+        pools = sum(isinstance(m, _POOLINGS) for m in self.features[: depth + 1])
         if min(images.shape[-2:]) < 2**pools:
             height, width = images.shape[-2:]
             raise ValueError(
                 f"an image of {width}×{height} is too small for layer {wanted[depth]}: "
                 f"both sides must be at least {2**pools} pixels"
             )
-        x = (images * 255 - self.mean).contiguous(memory_format=torch.channels_last)
+        x = (images * INPUT_RANGE - self.mean).contiguous(memory_format=torch.channels_last)
         maps = {}
-        for index, layer in enumerate(self.features[: depth + 1]):
-            x = layer(x)
-            if index in wanted:
-                maps[wanted[index]] = x
+        start = 0
+        for index in sorted(wanted):
+            between = self.features[start : index + 1]
+            x = checkpoint(between, x, use_reentrant=False) if self.recompute else between(x)
+            maps[wanted[index]] = x
+            start = index + 1
         return maps
 
 

@@ -1,0 +1,137 @@
+"""Stylizing many image files, while the next one is read and the last one is written."""
+
+import io
+import sys
+import time
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from fast_style.images import ImageError, Picture, read_picture, set_depth, write_picture
+from fast_style.jobs import STREAM, Job
+from fast_style.stylization import Stylizer, stylize_picture
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saving:
+    """How pictures are written: see `write_picture` and, for `depth`, `stylize_file`.
+
+    `file_format` (Pillow's name) is that of streams; a file's extension is its own.
+    """
+
+    file_format: str | None = None
+    quality: int = 95
+    depth: int | None = None
+    keep_metadata: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What became of a job: the output's width and height, seconds of work, notes, the error."""
+
+    job: Job
+    size: tuple[int, int] | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+
+# A picture on its way: None once it has failed.
+_Stage = tuple[Picture | None, Result]
+
+
+def run_jobs(
+    stylizer: Stylizer, jobs: Sequence[Job], saving: Saving
+) -> Generator[Result, None, None]:
+    """Stylize in order, and yield a result for each; one that fails does not stop the rest.
+
+    At most three pictures are held. Closing the generator, or Ctrl-C, waits for the file that is
+    being written.
+    """
+    if not jobs:
+        return
+    # The first is read and the last written here, not in threads: there is no work to overlap, and
+    # what a thread frees, glibc keeps for that thread alone.
+    stage = _read(jobs[0], saving)
+    writing: Future[Result] | None = None
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        for job in jobs[1:]:
+            reading = reader.submit(_read, job, saving)
+            stage = _stylize(stylizer, *stage)
+            if writing:
+                yield writing.result()
+            writing = writer.submit(_write, *stage, saving)
+            stage = reading.result()
+        stage = _stylize(stylizer, *stage)
+        if writing:
+            yield writing.result()
+    yield _write(*stage, saving)
+
+
+def _read(job: Job, saving: Saving) -> _Stage:
+    start = time.perf_counter()
+    result = Result(job=job)
+    try:
+        source = io.BytesIO(sys.stdin.buffer.read()) if job.input == STREAM else job.input
+        picture = read_picture(source)
+        if saving.depth:
+            picture = set_depth(picture, saving.depth)
+    except (ImageError, MemoryError) as error:
+        return None, replace(result, error=_reason(job.input, error))
+    return picture, replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
+
+
+def _stylize(stylizer: Stylizer, picture: Picture | None, result: Result) -> _Stage:
+    if picture is None:
+        return None, result
+    start = time.perf_counter()
+    try:
+        picture = stylize_picture(stylizer, picture)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory_error(error):
+            raise
+        reason = f"{result.job.input}: too large for the memory there is: try --tile 64 or --size"
+        return None, replace(result, error=reason)
+    height, width = picture.pixels.shape[-2:]
+    seconds = result.seconds + time.perf_counter() - start
+    return picture, replace(result, seconds=seconds, size=(width, height))
+
+
+def _write(picture: Picture | None, result: Result, saving: Saving) -> Result:
+    if picture is None:
+        return result
+    start = time.perf_counter()
+    path = result.job.output
+    try:
+        if path != STREAM:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lost = write_picture(
+            picture,
+            sys.stdout.buffer if path == STREAM else path,
+            file_format=saving.file_format if path == STREAM else None,
+            quality=saving.quality,
+            keep_metadata=saving.keep_metadata,
+        )
+    except (ImageError, MemoryError, OSError) as error:
+        return replace(result, size=None, error=_reason(path, error))
+    seconds = result.seconds + time.perf_counter() - start
+    return replace(result, seconds=seconds, notes=(*result.notes, *lost))
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Give one line that names the file."""
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{path}: too large for the memory there is"
+    return f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
+
+
+def _is_memory_error(error: Exception) -> bool:
+    """Say whether PyTorch ran out of memory, for which its CPU allocator has no class."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(
+        error
+    )

@@ -1,0 +1,186 @@
+"""`scripts/optimize.py --content in.jpg --style wave.jpg -o out.png`: the optimisation baseline."""
+
+import argparse
+import json
+import math
+import re
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from fast_style.commands import catch_signals, check_writable, run
+from fast_style.config import BaselineConfig, load_recipe, to_dict
+from fast_style.devices import resolve_device
+from fast_style.files import atomic_write
+from fast_style.images import EXTENSIONS, load_image, resize_long_edge, save_image
+from fast_style.losses import Losses
+from fast_style.monitoring import Monitor, ProgressMonitor, TensorBoardMonitor
+from fast_style.networks.vgg import layer_indices
+from fast_style.optimization import Baseline
+from fast_style.weights import classify, load_vgg
+
+# An image goes to TensorBoard at every step of which this is a divisor.
+_LOGGED_IMAGES_EVERY = 50
+_DESCRIBED_EDGE = 512
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Optimise; exit 0 when finished, 128 + N after signal N, 2 with one line on a mistake."""
+    parser = argparse.ArgumentParser(prog="optimize.py", description=__doc__)
+    parser.add_argument("--content", type=Path, help="the content image")
+    parser.add_argument(
+        "--style", type=Path, action="append", help="a style image; may be repeated"
+    )
+    parser.add_argument(
+        "--shares", type=float, nargs="+", help="how much of each style image (default: equally)"
+    )
+    parser.add_argument("-o", "--output", type=Path, help="the image to write")
+    parser.add_argument(
+        "--recipe", default="johnson", help="a shipped recipe's name, or a YAML file"
+    )
+    parser.add_argument(
+        "--size", help="a maximum for the long edge (512), or an exact size (512x384)"
+    )
+    parser.add_argument("--save-every", type=int, default=0, metavar="N", help="save each N steps")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write each step's terms: JSON")
+    parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override one key of the recipe, as in optimization.steps=100",
+    )
+    parser.add_argument(
+        "--describe", type=Path, metavar="IMAGE", help="print the loss network's maps, and stop"
+    )
+    options = parser.parse_args(arguments)
+    if options.describe:
+        return run(lambda: _describe(options))
+    missing = [f"--{name}" for name in ("content", "style", "output") if not getattr(options, name)]
+    if missing:
+        parser.error(f"{', '.join(missing)} must be given")
+    return run(lambda: _optimize(options))
+
+
+def _optimize(options: argparse.Namespace) -> int:
+    config = load_recipe(options.recipe, overrides=[*_size_overrides(options.size), *options.set])
+    if options.output.suffix.lower() not in EXTENSIONS:
+        raise ValueError(f"{options.output}: unknown image format: use .jpg, .png or .webp")
+    for output in filter(None, (options.output, options.report)):
+        check_writable(output)
+    device = resolve_device(options.device)
+    content, *styles = [
+        load_image(path)[None].to(device) for path in (options.content, *options.style)
+    ]
+    baseline = Baseline(config, content, styles, shares=options.shares)
+    monitors: list[Monitor] = [ProgressMonitor("optimization")]
+    if options.log_dir:
+        monitors.append(TensorBoardMonitor(options.log_dir))
+    watch = _Watch(options.output, options.save_every, monitors)
+    for monitor in monitors:
+        monitor.start(0, baseline.steps, yaml.safe_dump(to_dict(config), sort_keys=False))
+    stopped_by, should_stop = catch_signals()
+    try:
+        outcome = baseline.run(report=watch, should_stop=should_stop)
+    finally:
+        for monitor in monitors:
+            monitor.close()
+        if options.report and watch.steps:
+            _write_report(options, config, watch.steps)
+    save_image(outcome.image[0], options.output)
+    if outcome.finished:
+        print(options.output)
+        return 0
+    print(
+        f"stopped after step {outcome.steps} of {baseline.steps}; saved as {options.output}",
+        file=sys.stderr,
+    )
+    return 128 + (stopped_by or [signal.SIGINT])[0]
+
+
+def _size_overrides(size: str | None) -> list[str]:
+    """Turn `--size` into overrides of the recipe's own size."""
+    if size is None:
+        return []
+    match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", size)
+    if not match:
+        raise ValueError(f"--size {size}: expected a number, as 512, or a size, as 512x384")
+    if match[2]:
+        return [f"content.width={match[1]}", f"content.height={match[2]}"]
+    open_sides = [f"content.{side}=0" for side in ("long_edge", "width", "height")]
+    return [*open_sides, f"content.maximum={match[1]}"]
+
+
+class _Watch:
+    """Collects each step's terms, tells the monitors, and saves an image every so often."""
+
+    def __init__(self, output: Path, save_every: int, monitors: Sequence[Monitor]) -> None:
+        self.steps: list[dict[str, Any]] = []
+        self._output = output
+        self._save_every = save_every
+        self._monitors = monitors
+
+    def __call__(self, step: int, losses: Losses, image: Tensor) -> None:
+        terms = {name: value.item() for name, value in losses.items().items()}
+        height, width = image.shape[-2:]
+        # JSON has no infinity, which a step that L-BFGS takes back may have.
+        finite = {name: v if math.isfinite(v) else None for name, v in terms.items()}
+        self.steps.append({"step": step, "width": width, "height": height, **finite})
+        for monitor in self._monitors:
+            monitor.scalars(step, {f"optimization/{name}": v for name, v in terms.items()})
+            if step % _LOGGED_IMAGES_EVERY == 0:
+                monitor.image(step, "optimization/image", image[0])
+            monitor.advance(step)
+        if self._save_every > 0 and step % self._save_every == 0:
+            name = f"{self._output.stem}-{step:05d}{self._output.suffix}"
+            save_image(image[0], self._output.with_name(name))
+
+
+def _write_report(
+    options: argparse.Namespace, config: BaselineConfig, steps: list[dict[str, Any]]
+) -> None:
+    report = {
+        "content": str(options.content),
+        "style": [str(path) for path in options.style],
+        "recipe": to_dict(config),
+        "steps": steps,
+    }
+    with atomic_write(options.report) as file:
+        file.write(json.dumps(report, indent=1).encode())
+
+
+@torch.inference_mode()
+def _describe(options: argparse.Namespace) -> int:
+    """Print every layer's map: the check that the loss network sees what it should."""
+    network = load_recipe(options.recipe, overrides=options.set).loss
+    image = load_image(options.describe)[None]
+    if max(image.shape[-2:]) > _DESCRIBED_EDGE:
+        image = resize_long_edge(image, _DESCRIBED_EDGE)
+    layers = layer_indices(network.network)
+    features = load_vgg(
+        network.network,
+        layers,
+        path=network.weights,
+        pooling=network.pooling,
+        padding=network.padding,
+    )
+    print(f"{network.network}, {options.describe} at {image.shape[-1]}×{image.shape[-2]}")
+    print(f"{'layer':8}  {'channels x height x width':>25}  {'min':>9}  {'max':>9}  {'mean':>9}")
+    for name, maps in features(image).items():
+        shape = " x ".join(map(str, maps.shape[1:]))
+        numbers = "  ".join(f"{value:9.2f}" for value in (maps.min(), maps.max(), maps.mean()))
+        print(f"{name:8}  {shape:>25}  {numbers}")
+    classes = classify(network.network, image)
+    for category, probability in classes:
+        print(f"{probability:6.1%}  {category}")
+    if not classes:
+        print("(classes: torchvision's full weights are not in torch's cache)")
+    return 0

@@ -1,0 +1,281 @@
+"""Decoding an image file: formats, depth, colour profiles, orientation, transparency.
+
+Pillow's image and the array that is made of it are all that is held: every conversion goes by bands
+of rows.
+"""
+
+import contextlib
+import io
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from fast_style.formats import deep
+from fast_style.formats.metadata import read_exif
+
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif")
+)
+
+# A decompression bomb has more; Pillow's own limit of 179 megapixels would stop real scans.
+MAX_PIXELS = 1_000_000_000
+
+Source = str | Path | BinaryIO
+Channels = npt.NDArray[np.integer[Any]]
+
+_BAND_PIXELS = 1 << 20
+# How a file's rows and columns become upright ones, for each EXIF orientation: exchanged, and then
+# flipped up-down, left-right.
+_ORIENTATIONS = {
+    2: (False, False, True),
+    3: (False, True, True),
+    4: (False, True, False),
+    5: (True, False, False),
+    6: (True, False, True),
+    7: (True, True, True),
+    8: (True, True, False),
+}
+
+
+class ImageError(ValueError):
+    """An image file cannot be read or written."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoded:
+    """An upright picture in sRGB: colors (H, W, 3), alpha (H, W), both uint8 or both uint16."""
+
+    colors: Channels
+    alpha: Channels | None
+    notes: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
+    """Open a file without decoding it. What is raised inside becomes an ImageError naming it."""
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit holds for the whole process; ours is above
+    name = str(source) if isinstance(source, str | Path) else "input stream"
+    try:
+        with contextlib.ExitStack() as stack:
+            if isinstance(source, str | Path):
+                file: BinaryIO = stack.enter_context(Path(source).open("rb"))
+            else:
+                file = source
+            image = stack.enter_context(_identify(file))
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(
+                    f"{name}: {image.width}×{image.height} is over {MAX_PIXELS:,} pixels"
+                )
+            yield file, image
+    except FileNotFoundError:
+        raise ImageError(f"{name}: no such image file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{name}: is a folder, not an image file") from None
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: {error}") from None
+    # Pillow's decoders raise nearly anything on damaged files.
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        TypeError,
+        LookupError,
+        struct.error,
+    ) as error:
+        raise ImageError(f"{name}: damaged or unreadable: {error}") from None
+    except (MemoryError, OverflowError) as error:
+        raise ImageError(f"{name}: too large to be read: {error}") from None
+
+
+def decode(file: BinaryIO, image: Image.Image) -> Decoded:
+    """Decode what `opened` gave; of several frames or pages, the first.
+
+    Raises what Pillow raises, for `opened` to name.
+    """
+    notes = []
+    frames = getattr(image, "n_frames", 1)
+    # Phones append other views of a photo to its JPEG; these are no frames.
+    if frames > 1 and image.format != "MPO":
+        notes.append(f"the first of its {frames} {'pages' if image.format == 'TIFF' else 'frames'}")
+    profile = image.info.get("icc_profile") or b""
+    orientation = read_exif(image).get(ExifTags.Base.Orientation, 1)
+    bands = None
+    if deep.is_deep(file, image):
+        bands = _deep_bands(file, image, profile, notes)
+    elif image.mode == "F" or image.mode.startswith("I"):
+        bands = _scalar_bands(image)
+    if bands is None:
+        image.load()
+        bands = _pillow_bands(image, profile, notes)
+    return _assemble(bands, (image.height, image.width), orientation, notes)
+
+
+def on_white(colors: Channels, alpha: Channels) -> Channels:
+    """Colors (H, W, 3) and alpha (H, W) -> (H, W, 3)."""
+    output = np.empty_like(colors)
+    top = np.uint32(np.iinfo(colors.dtype).max)
+    for rows in _rows(*alpha.shape):
+        # 65535 squared and a half still fit.
+        ink = (top - colors[rows]) * alpha[rows, :, None].astype(np.uint32)
+        output[rows] = top - (ink + top // 2) // top
+    return output
+
+
+def with_bits(channels: Channels, bits: int) -> Channels:
+    """Give 8 or 16 bits to each of (H, W) or (H, W, C): rounded, or spread over the whole range."""
+    if channels.dtype.itemsize * 8 == bits:
+        return channels
+    output = np.empty(channels.shape, np.uint8 if bits == 8 else np.uint16)
+    for rows in _rows(*channels.shape[:2]):
+        wide = channels[rows].astype(np.uint32)
+        output[rows] = (wide + 128) // 257 if bits == 8 else wide * 257
+    return output
+
+
+def _identify(file: BinaryIO) -> Image.Image:
+    """Open with Pillow, and HEIF with its plugin where that is installed."""
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        head = file.read(12)
+        file.seek(0)
+    if not head:
+        raise UnidentifiedImageError("is empty")
+    if head[4:8] != b"ftyp":
+        raise UnidentifiedImageError("not an image file")
+    try:
+        import pillow_heif
+    except ImportError:
+        raise UnidentifiedImageError(
+            "not an image file that Pillow knows; for HEIC: pip install 'fast-style[formats]'"
+        ) from None
+    pillow_heif.register_heif_opener()
+    return Image.open(file)
+
+
+# A band: its first row, colors (h, W, 3), and alpha (h, W) or None.
+_Band = tuple[int, Channels, Channels | None]
+
+
+def _assemble(
+    bands: Iterator[_Band], stored_size: tuple[int, int], orientation: int, notes: list[str]
+) -> Decoded:
+    """Write bands to where they belong in the upright picture."""
+    exchanged, up_down, left_right = _ORIENTATIONS.get(orientation, (False, False, False))
+    size = stored_size[::-1] if exchanged else stored_size
+
+    def as_stored(upright: Channels) -> Channels:
+        flipped = upright[:: -1 if up_down else 1, :: -1 if left_right else 1]
+        return flipped.swapaxes(0, 1) if exchanged else flipped
+
+    colors: Channels | None = None
+    alpha: Channels | None = None
+    for first, band, band_alpha in bands:
+        if colors is None:
+            colors = np.empty((*size, 3), band.dtype)
+            alpha = None if band_alpha is None else np.empty(size, band_alpha.dtype)
+        rows = slice(first, first + len(band))
+        as_stored(colors)[rows] = band
+        if alpha is not None and band_alpha is not None:
+            as_stored(alpha)[rows] = band_alpha
+    assert colors is not None
+    if alpha is not None and (alpha == np.iinfo(alpha.dtype).max).all():
+        alpha = None
+    return Decoded(colors=colors, alpha=alpha, notes=tuple(notes))
+
+
+def _rows(height: int, width: int) -> Iterator[slice]:
+    step = max(1, _BAND_PIXELS // width)
+    for first in range(0, height, step):
+        yield slice(first, min(first + step, height))
+
+
+def _deep_bands(
+    file: BinaryIO, image: Image.Image, profile: bytes, notes: list[str]
+) -> Iterator[_Band] | None:
+    """Read 16 bits a channel; None where 8 must do, which is noted."""
+    grey = image.mode.startswith("I")
+    if not deep.available():
+        if grey and not profile:
+            return _scalar_bands(image)
+        notes.append("8 of its 16 bits; for all: pip install 'fast-style[formats]'")
+        return None
+    channels = deep.read(file, image)
+    if channels is None:
+        notes.append("8 of its 16 bits: only grey and RGB can be read at full depth")
+        return None
+    return _split_deep(channels, profile)
+
+
+def _split_deep(channels: deep.Channels, profile: bytes) -> Iterator[_Band]:
+    height, width, count = channels.shape
+    has_alpha = count % 2 == 0
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for rows in _rows(height, width):
+        colors = channels[rows, :, : count - has_alpha]
+        if profile:
+            # A profile that cannot be used is as good as none.
+            with contextlib.suppress(ValueError):
+                colors = deep.to_srgb(colors, profile, srgb)
+        yield rows.start, colors, channels[rows, :, -1] if has_alpha else None
+
+
+def _scalar_bands(image: Image.Image) -> Iterator[_Band]:
+    """Grey with one wide number a pixel: integers of 16 bits, or floats in [0, 1]."""
+    image.load()
+    for rows in _rows(image.height, image.width):
+        values = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+        if image.mode == "F":
+            values = (np.nan_to_num(values).clip(0, 1) * 65535).round()
+        yield rows.start, values.clip(0, 65535).astype(np.uint16)[..., None], None
+
+
+def _pillow_bands(image: Image.Image, profile: bytes, notes: list[str]) -> Iterator[_Band]:
+    """Read 8 bits a channel from a loaded image of any mode."""
+    to_rgb = _converter(image, profile, notes)
+    has_alpha = image.has_transparency_data
+    for rows in _rows(image.height, image.width):
+        band = image.crop((0, rows.start, image.width, rows.stop))
+        alpha = None
+        if band.mode.startswith("I"):
+            # Pillow's own conversion to 8 bits clips instead of scaling.
+            band = Image.fromarray(with_bits(np.asarray(band).clip(0, 65535).astype(np.uint16), 8))
+        elif has_alpha:
+            band = (band.convert("LA") if band.mode == "La" else band).convert("RGBA")
+            alpha = np.asarray(band.getchannel("A"))
+        yield rows.start, np.asarray(to_rgb(band)), alpha
+
+
+def _converter(
+    image: Image.Image, profile: bytes, notes: list[str]
+) -> Callable[[Image.Image], Image.Image]:
+    """Give the conversion of a band to RGB in sRGB."""
+    grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
+    mode = "L" if grey else "CMYK" if image.mode == "CMYK" else "RGB"
+    if not profile:
+        return lambda band: band.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        notes.append("its colour profile cannot be used and was ignored")
+        return lambda band: band.convert("RGB")
+
+    def convert(band: Image.Image) -> Image.Image:
+        # The grey of a band with alpha is in its red channel.
+        plain = band.getchannel("R") if grey and band.mode == "RGBA" else band.convert(mode)
+        converted = ImageCms.applyTransform(plain, transform)
+        assert converted is not None
+        return converted
+
+    return convert

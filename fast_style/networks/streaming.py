@@ -1,0 +1,481 @@
+"""The transformer network over an image of any size: exact, in bounded memory, and fast.
+
+An instance norm needs the mean and variance of the whole feature map before the next layer can
+begin, so tiles that are stylized apart differ from the whole image. Here each layer runs over the
+whole image before the next one does, in strips of rows: a convolution over a strip and the rows
+around it gives the very numbers of a convolution over the image, and statistics are merged from
+chunks of rows. What must be held is the trunk, the feature maps at a quarter of the edge, twice:
+64 bytes an input pixel in float32, 32 in bfloat16 (at width 32). The maps at full resolution need
+not be held: their strips can be computed again where they are needed.
+
+The algebra is rewritten where that is exact. With `a` and `b` the scale and the shift of an
+instance norm on its input, norm and ReLU are
+
+    relu(a x + b) = a (max(x, t) - t),    t = -b / a,    for a > 0
+
+so a single `max` is all that a strip goes through: `a` moves into the next convolution's kernel and
+`t` into its bias. (A negative `a` is made positive by negating the convolution before it.) On the
+residual stream only `a` matters: a constant added to a channel is removed by the norms behind the
+convolutions that read the stream.
+
+A strip is (rows, columns, channels): the channels-last layout of one image.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fast_style.images import to_float
+from fast_style.networks.transformer import (
+    OUTPUT_SCALE,
+    STRIDE,
+    ConvBlock,
+    InstanceNorm,
+    ResidualBlock,
+    TransformerNet,
+    UpsampleBlock,
+    stride_padding,
+    two_by_two_kernel,
+    upsample_kernel,
+)
+
+# Statistics are taken over so many rows of the image at once. Strips begin on multiples of it, so
+# strips of any height give the same numbers.
+CHUNK = 32
+# A strip has at least so many pixels. Smaller ones would save no memory worth having, and libraries
+# choose other convolution kernels for them, which round differently; the maps of much larger ones
+# do not stay in a CPU's cache from one operation to the next.
+_STRIP_PIXELS = 1 << 17
+
+Strip = Tensor
+Border = Literal["reflect", "replicate"]
+
+
+class StreamingTransformer:
+    """Applies a trained `TransformerNet` to one image of any size, strip by strip.
+
+    `dtype` is that of the feature maps; the first convolution is float32 and statistics are merged
+    in float64. The result is the network's own up to rounding.
+    """
+
+    def __init__(
+        self,
+        network: TransformerNet,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
+        self.dtype = dtype
+        self.device = device or torch.device("cpu")
+        # nn.Sequential does not say what it holds.
+        encoder = cast(Iterable[ConvBlock], network.encoder)
+        residual_blocks = cast(Iterable[ResidualBlock], network.residual_blocks)
+        decoder = cast(Iterable[UpsampleBlock], network.decoder)
+        self._encoder = [self._layer(block.conv, block.norm) for block in encoder]
+        self._residual_blocks = [
+            (self._layer(block.conv1, block.norm1), self._layer(block.conv2, block.norm2))
+            for block in residual_blocks
+        ]
+        self._decoder = [self._layer(block.conv, block.norm, upsample_kernel) for block in decoder]
+        self._head = self._layer(network.head, None, two_by_two_kernel)
+
+    @torch.inference_mode()
+    def strips(
+        self, image: Tensor, *, height: int | None = None, recompute: bool = False
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield (first row, (3, h, W) float32 RGB, about [0, 1]) from the top to the bottom.
+
+        `image` is (3, H, W): floats in [0, 1], or integers as a file holds them. It is not read any
+        more once the first strip has come, so its rows may then be overwritten. `height` is that of
+        a strip in rows of the image, rounded up to a multiple of 32 and to 131,072 pixels; it
+        changes no number. `recompute` computes the maps at full resolution twice instead of
+        holding them.
+        """
+        plan = _Plan(image.shape[-2], image.shape[-1], height)
+        trunk = self._residual(self._encode(image, plan, recompute))
+        for i, strip in enumerate(self._decode(trunk, recompute)):
+            first, last = plan.rows(i)
+            visible = strip[: min(last, image.shape[-2]) - first, : image.shape[-1]]
+            yield first, visible.permute(2, 0, 1)
+
+    def _layer(
+        self,
+        conv: nn.Conv2d,
+        norm: InstanceNorm | None,
+        rewrite: Callable[[Tensor], Tensor] = lambda kernel: kernel,
+    ) -> "_Layer":
+        kernel = conv.weight.detach().to(self.device, torch.float64)
+        if norm is None:
+            assert conv.bias is not None
+            bias = conv.bias.detach().to(self.device, torch.float64)
+            return _Layer(kernel=rewrite(kernel) * OUTPUT_SCALE, stride=2, bias=bias * OUTPUT_SCALE)
+        gamma = norm.weight.detach().to(self.device, torch.float64)
+        beta = norm.bias.detach().to(self.device, torch.float64)
+        kernel = kernel * torch.where(gamma < 0, -1.0, 1.0)[:, None, None, None]
+        return _Layer(
+            kernel=rewrite(kernel),
+            stride=conv.stride[0],
+            # A channel whose scale is 0 takes part in the algebra with a tiny one.
+            gamma=gamma.abs().clamp(min=1e-8),
+            beta=beta,
+            eps=norm.eps,
+        )
+
+    def _encode(self, image: Tensor, plan: "_Plan", recompute: bool) -> "_Stream":
+        """Run the encoder; give the residual stream at a quarter of the edge."""
+        conv1, conv2, conv3 = self._encoder
+        rows = _ImageRows(image, plan, self.device)
+        kernel = _channels_last(conv1.kernel.float())
+        full = _Maps(lambda i: _convolve(rows.strip(i), kernel), len(plan), hold=not recompute)
+        norm = full.normalization(conv1, CHUNK)
+        half = self._after(full, norm, conv2, margin=(1, 0))
+        norm = half.normalization(conv2, CHUNK // 2)
+        trunk = self._after(half, norm, conv3, margin=(1, 0))
+        norm = trunk.normalization(conv3, CHUNK // STRIDE)
+        return _Stream.from_maps(trunk, norm)
+
+    def _residual(self, stream: "_Stream") -> "_Stream":
+        """Run the residual blocks; each branch is added while the next block reads the stream."""
+        for layer1, layer2 in self._residual_blocks:
+            kernel, bias = layer1.folded(stream.offset, self.dtype)
+            branch = _Maps(partial(_read, stream, kernel, bias), len(stream))
+            norm = branch.normalization(layer1, CHUNK // STRIDE)
+            branch = self._after(branch, norm, layer2, margin=(1, 1))
+            stream.add_later(branch, branch.normalization(layer2, CHUNK // STRIDE))
+        return stream
+
+    def _decode(self, stream: "_Stream", recompute: bool) -> Iterator[Strip]:
+        """Run the decoder and the head."""
+        up1, up2 = self._decoder
+        kernel, bias = up1.folded(stream.offset, self.dtype)
+        half = _Maps(
+            lambda i: _to_space(_convolve(stream.take(i, "replicate"), kernel, bias)), len(stream)
+        )
+        norm1 = half.normalization(up1, CHUNK // 2)
+        kernel2, bias2 = up2.folded(norm1.threshold, self.dtype, scale=norm1.scale)
+        full = _Maps(
+            lambda i: _to_space(
+                _convolve(half.activated(i, norm1, (1, 1), self.dtype, "replicate"), kernel2, bias2)
+            ),
+            len(half),
+            hold=not recompute,
+        )
+        norm2 = full.normalization(up2, CHUNK)
+        kernel3, bias3 = self._head.folded(norm2.threshold, torch.float64, scale=norm2.scale)
+        low = bias3.to(self.dtype)
+        margin = kernel3.shape[-1] // 2 - 1
+        rest = (bias3 - low.double()).float()
+        kernel3 = _channels_last(kernel3.to(self.dtype))
+        for i in range(len(full)):
+            padded = full.activated(i, norm2, (margin, margin), self.dtype, consume=True)
+            half.forget_before(i)
+            squares = _convolve(padded, kernel3, low, 2).float() + (rest + 0.5)
+            h, w, channels = squares.shape
+            strip = squares.view(h, w, 2, 2, channels // 4).permute(0, 2, 1, 3, 4)
+            yield strip.reshape(2 * h, 2 * w, channels // 4)
+
+    def _after(
+        self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", margin: tuple[int, int]
+    ) -> "_Maps":
+        """Normalize, rectify and convolve maps, strip by strip as they are asked for."""
+        kernel, bias = layer.folded(norm.threshold, self.dtype, scale=norm.scale)
+        return _Maps(
+            lambda i: _convolve(
+                maps.activated(i, norm, margin, self.dtype, consume=True),
+                kernel,
+                bias,
+                layer.stride,
+            ),
+            len(maps),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layer:
+    """A convolution, float64, and the instance norm behind it, or the bias where there is none."""
+
+    kernel: Tensor
+    stride: int
+    gamma: Tensor = field(default_factory=Tensor)
+    beta: Tensor = field(default_factory=Tensor)
+    eps: float = 0.0
+    bias: Tensor | None = None
+
+    def folded(
+        self, offset: Tensor, dtype: torch.dtype, *, scale: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Give kernel and bias for input that is (x - offset) * scale, where x is what is stored.
+
+        The bias is computed from the rounded kernel and offset, so that large offsets cancel.
+        """
+        kernel = self.kernel if scale is None else self.kernel * scale[:, None, None]
+        kernel = _channels_last(kernel.to(dtype))
+        bias = -(kernel.double().sum((2, 3)) @ offset.to(dtype).double())
+        if self.bias is not None:
+            bias = bias + self.bias.repeat(len(bias) // len(self.bias))
+        return kernel, bias.to(dtype)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Normalization:
+    """What an instance norm does to stored maps, float64: relu(norm(x)) = scale (max(x, t) - t)."""
+
+    scale: Tensor
+    threshold: Tensor
+    mean: Tensor
+
+
+class _Plan:
+    """How an image's rows, padded to the stride, are cut into strips."""
+
+    def __init__(self, rows: int, columns: int, height: int | None) -> None:
+        self.total = rows + stride_padding(rows)[0]
+        least = -(-_STRIP_PIXELS // columns)
+        height = -(-max(height or 0, least) // CHUNK) * CHUNK
+        self._starts = list(range(0, self.total, height))
+        if len(self._starts) > 1 and self.total - self._starts[-1] < least:
+            self._starts.pop()  # the last strip takes the rest along
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def rows(self, i: int) -> tuple[int, int]:
+        """Give strip i's first row and the row behind its last."""
+        return self._starts[i], [*self._starts[1:], self.total][i]
+
+
+class _ImageRows:
+    """The first convolution's input: strips of the image with reflected borders, centred."""
+
+    def __init__(self, image: Tensor, plan: _Plan, device: torch.device) -> None:
+        self._image = image
+        self._plan = plan
+        self._device = device
+        self._margin = 4
+        self._row_index = _border_index(image.shape[-2], self._margin)
+        self._column_index = _border_index(image.shape[-1], self._margin)
+
+    def strip(self, i: int) -> Strip:
+        first, last = self._plan.rows(i)
+        rows = self._row_index[first : last + 2 * self._margin].to(self._image.device)
+        columns = self._column_index.to(self._image.device)
+        pixels = self._image.index_select(-2, rows).index_select(-1, columns).to(self._device)
+        pixels = pixels if pixels.is_floating_point() else to_float(pixels)
+        return (pixels.float() - 0.5).permute(1, 2, 0).contiguous()
+
+
+class _Maps:
+    """The raw output of a convolution, computed strip by strip when first asked for.
+
+    Where `hold` is false a strip is forgotten once it is used, and computed again the next time.
+    """
+
+    def __init__(self, compute: Callable[[int], Strip], count: int, *, hold: bool = True) -> None:
+        self._compute = compute
+        self._count = count
+        self._hold = hold
+        self._strips: dict[int, Strip] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def strip(self, i: int) -> Strip:
+        if i not in self._strips:
+            self._strips[i] = self._compute(i)
+        return self._strips[i]
+
+    def forget_before(self, i: int) -> None:
+        for j in [j for j in self._strips if j < i]:
+            del self._strips[j]
+
+    def normalization(self, layer: _Layer, chunk: int) -> _Normalization:
+        """Compute all strips, and from their statistics what the layer's norm does to them."""
+        moments: list[tuple[Tensor, Tensor]] = []
+        counts: list[int] = []
+        for i in range(self._count):
+            for rows in self.strip(i).split(chunk):
+                moments.append(_mean_and_variance(rows))
+                counts.append(rows.shape[0] * rows.shape[1])
+            if not self._hold:
+                self.forget_before(i + 1)
+        means = torch.stack([mean for mean, _ in moments]).double()
+        variances = torch.stack([variance for _, variance in moments]).double()
+        share = means.new_tensor(counts)[:, None] / sum(counts)
+        mean = (share * means).sum(0)
+        variance = (share * (variances + (means - mean).square())).sum(0)
+        scale = layer.gamma / (variance + layer.eps).sqrt()
+        return _Normalization(scale=scale, threshold=mean - layer.beta / scale, mean=mean)
+
+    def activated(
+        self,
+        i: int,
+        norm: _Normalization,
+        margin: tuple[int, int],
+        dtype: torch.dtype,
+        border: Border = "reflect",
+        *,
+        consume: bool = False,
+    ) -> Strip:
+        """Give max(x, threshold) of strip i with so many rows and columns before and after it."""
+        strip = self.strip(i)
+        before, after = margin
+        padded = strip.new_empty(
+            (before + strip.shape[0] + after, before + strip.shape[1] + after, strip.shape[2]),
+            dtype=dtype,
+        )
+        threshold = norm.threshold.to(dtype).to(strip.dtype).repeat(strip.shape[1])
+        parts = [(before, strip)]
+        if i > 0:
+            parts.append((0, self.strip(i - 1)[-before:]))
+        if after and i + 1 < self._count:
+            parts.append((before + strip.shape[0], self.strip(i + 1)[:after]))
+        for row, part in parts:
+            inside = _inside(padded, before, after)[row : row + part.shape[0]]
+            torch.maximum(part.flatten(1), threshold, out=inside)
+        _fill_border(padded, margin, border, top=i == 0, bottom=i + 1 == self._count)
+        if consume or not self._hold:
+            self.forget_before(i)
+        return padded
+
+
+class _Stream:
+    """The residual stream: strips that carry a border of one pixel, updated in place.
+
+    What is stored is the stream plus `offset`, a constant a channel.
+    """
+
+    def __init__(self, strips: Sequence[Strip], offset: Tensor) -> None:
+        self._strips: list[Strip | None] = list(strips)
+        self.offset = offset
+        self._pending: tuple[_Maps, _Normalization] | None = None
+        self._updated = len(strips)
+        self._above = torch.empty(0)
+
+    @classmethod
+    def from_maps(cls, maps: _Maps, norm: _Normalization) -> "_Stream":
+        """Begin with relu(norm(maps))."""
+        strips = []
+        for i in range(len(maps)):
+            raw = maps.strip(i)
+            padded = raw.new_empty((raw.shape[0] + 2, raw.shape[1] + 2, raw.shape[2]))
+            inside, columns = _inside(padded, 1, 1)[1:-1], raw.shape[1]
+            torch.maximum(raw.flatten(1), norm.threshold.to(raw).repeat(columns), out=inside)
+            inside.mul_(norm.scale.to(raw).repeat(columns))
+            strips.append(padded)
+            maps.forget_before(i + 1)
+        return cls(strips, norm.scale * norm.threshold)
+
+    def __len__(self) -> int:
+        return len(self._strips)
+
+    def add_later(self, branch: _Maps, norm: _Normalization) -> None:
+        """Add norm(branch), each strip when it is first read."""
+        self._pending = branch, norm
+        self._updated = 0
+        self.offset = self.offset + norm.scale * norm.mean
+
+    def padded(self, i: int, border: Border) -> Strip:
+        """Give strip i, up to date, with its border."""
+        while self._updated < min(i + 2, len(self)):
+            self._update(self._updated)
+            self._updated += 1
+        strip = self._strip(i)
+        if i > 0:
+            strip[0] = self._above
+        if i + 1 < len(self):
+            strip[-1] = self._strip(i + 1)[1]
+        _fill_border(strip, (1, 1), border, top=i == 0, bottom=i + 1 == len(self))
+        self._above = strip[-2].clone()
+        return strip
+
+    def take(self, i: int, border: Border) -> Strip:
+        """Give strip i for the last time."""
+        strip = self.padded(i, border)
+        self._strips[i] = None
+        return strip
+
+    def _update(self, i: int) -> None:
+        if self._pending:
+            branch, norm = self._pending
+            raw = branch.strip(i)
+            scale = norm.scale.to(raw).repeat(raw.shape[1])
+            _inside(self._strip(i), 1, 1)[1:-1].addcmul_(raw.flatten(1), scale)
+            branch.forget_before(i + 1)
+
+    def _strip(self, i: int) -> Strip:
+        strip = self._strips[i]
+        assert strip is not None
+        return strip
+
+
+def _read(stream: _Stream, kernel: Tensor, bias: Tensor, i: int) -> Strip:
+    return _convolve(stream.padded(i, "reflect"), kernel, bias)
+
+
+def _convolve(strip: Strip, kernel: Tensor, bias: Tensor | None = None, stride: int = 1) -> Strip:
+    maps = F.conv2d(strip.permute(2, 0, 1)[None], kernel, bias, stride)
+    return maps[0].permute(1, 2, 0).contiguous()
+
+
+def _to_space(cells: Strip) -> Strip:
+    """(h+1, w+1, 4 D) -> (2h, 2w, D): the pixels of `upsample_conv2d`, without its outer ring.
+
+    A cell lies between four pixels of the input and holds the corner pixels next to it.
+    """
+    height, width, channels = cells.shape[0] - 1, cells.shape[1] - 1, cells.shape[2] // 4
+    cells = cells.view(height + 1, width + 1, 2, 2, channels)
+    pixels = cells.new_empty(height, 2, width, 2, channels)
+    for a in (0, 1):
+        for b in (0, 1):
+            rows, columns = slice(a, a + height), slice(b, b + width)
+            pixels[:, a, :, b] = cells[rows, columns, 1 - a, 1 - b]
+    return pixels.view(2 * height, 2 * width, channels)
+
+
+def _mean_and_variance(strip: Strip) -> tuple[Tensor, Tensor]:
+    """(h, w, C) -> mean and variance of each channel, float32."""
+    if strip.device.type != "cpu":
+        variance, mean = torch.var_mean(strip.float(), (0, 1), correction=0)
+        return mean, variance
+    # The kernel of batch norm, many times faster here than var_mean.
+    maps = strip.permute(2, 0, 1)[None]
+    mean, variance = torch.batch_norm_update_stats(maps, None, None, 0.0)
+    return mean.float(), variance.float()
+
+
+def _inside(padded: Strip, before: int, after: int) -> Tensor:
+    """(h, w, C) -> (h, (w - before - after) C): all rows without the border columns."""
+    channels = padded.shape[2]
+    return padded.flatten(1)[:, before * channels : padded.shape[1] * channels - after * channels]
+
+
+def _fill_border(
+    padded: Strip, margin: tuple[int, int], border: Border, *, top: bool, bottom: bool
+) -> None:
+    """Fill the border columns and, at the image's top and bottom, the border rows."""
+    before, after = margin
+    step = 1 if border == "reflect" else 0
+    for axis, first, last in ((0, top, bottom), (1, True, True)):
+        lines = padded.transpose(0, axis)
+        end = lines.shape[0] - after - 1
+        for k in range(1, before + 1 if first else 1):
+            lines[before - k] = lines[before + k * step]
+        for k in range(1, after + 1 if last else 1):
+            lines[end + k] = lines[end - k * step]
+
+
+def _border_index(size: int, margin: int) -> Tensor:
+    """Map each line of an edge, padded to the stride and by a margin, to the image's own line."""
+    missing, mode = stride_padding(size)
+    index = torch.arange(size, dtype=torch.float64)[None, None]
+    index = F.pad(index, (0, missing), mode=mode)
+    return F.pad(index, (margin, margin), mode="reflect")[0, 0].long()
+
+
+def _channels_last(kernel: Tensor) -> Tensor:
+    return kernel.contiguous(memory_format=torch.channels_last)

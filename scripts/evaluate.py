@@ -1,0 +1,3 @@
+from fast_style.commands.evaluate import main
+
+raise SystemExit(main())

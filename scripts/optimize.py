@@ -1,0 +1,3 @@
+from fast_style.commands.optimize import main
+
+raise SystemExit(main())

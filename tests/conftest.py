@@ -1,0 +1,106 @@
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import settings
+from synthetic import photo, tiny_config_data, vgg_weights, write_photos
+
+from fast_style.config import Config, config_from_dict
+from fast_style.networks.transformer import TransformerNet
+
+REPOSITORY = Path(__file__).parents[1]
+
+# The same examples every time, no time limit on a busy machine, nothing written beside the tests.
+settings.register_profile(
+    "fast-style", deadline=None, derandomize=True, database=None, max_examples=30
+)
+settings.load_profile("fast-style")
+
+# These tensors are too small to share among threads. (The processes in e2e use the default.)
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eight small photos."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder, 8)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def style_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("style") / "style.png"
+    photo(1000, 40, 40).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def vgg_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of VGG-16 up to relu2_2, as a features-only .pth."""
+    path = tmp_path_factory.mktemp("vgg") / "random.pth"
+    torch.save(vgg_weights(), path)
+    return path
+
+
+ConfigData = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def tiny_data(photos: Path, style_file: Path, vgg_file: Path) -> ConfigData:
+    """Make the plain data of a tiny config; changes are {"dotted.key": value}."""
+    base = tiny_config_data(photos=photos, style=style_file, weights=vgg_file)
+
+    def make(changes: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = copy.deepcopy(base)
+        for dotted, value in (changes or {}).items():
+            *parents, last = dotted.split(".")
+            place = data
+            for parent in parents:
+                place = place[parent]
+            place[last] = value
+        return data
+
+    return make
+
+
+@pytest.fixture
+def tiny_config(tiny_data: ConfigData) -> Callable[..., Config]:
+    """Make a tiny config; changes are {"dotted.key": value}."""
+    return lambda changes=None: config_from_dict(tiny_data(changes))
+
+
+@pytest.fixture
+def tiny_yaml(tiny_data: ConfigData, tmp_path: Path) -> Callable[..., Path]:
+    """Write a tiny config to `tmp_path/tiny.yaml`; changes are {"dotted.key": value}."""
+
+    def make(changes: dict[str, Any] | None = None) -> Path:
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(tiny_data(changes)), encoding="utf-8")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def tiny_network() -> TransformerNet:
+    """A network of width 4 with one residual block, and weights that are not those of an init."""
+    network = TransformerNet(width=4, num_residual_blocks=1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return network.eval()

@@ -1,0 +1,103 @@
+"""The program as a person runs it: interrupted, killed, on a full disk, cold."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from synthetic import write_photos
+
+from fast_style.checkpoint import save_model
+from fast_style.networks.transformer import TransformerNet
+
+COUNT = 12
+
+
+@pytest.fixture
+def command(tmp_path: Path, repository: Path, tiny_network: TransformerNet) -> list[str]:
+    """The command line that stylizes the folder `in` into `out`."""
+    (tmp_path / "in").mkdir()
+    write_photos(tmp_path / "in", COUNT, height=600, width=800)
+    model = save_model(tmp_path / "wave.pth", tiny_network)
+    script = str(repository / "scripts" / "stylize.py")
+    return [sys.executable, script, "--model", str(model), "in", "-o", "out"]
+
+
+def wait_for_outputs(process: "subprocess.Popen[str]", folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while len(list(folder.glob("*.png"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_folder_goes_on(tmp_path: Path, command: list[str], number: int) -> None:
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    wait_for_outputs(process, tmp_path / "out")
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    assert 2 <= len(finished) < COUNT
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert said == "interrupted\n"
+        assert not list((tmp_path / "out").glob(".*"))
+    again = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert f"{COUNT - len(finished)} stylized, {len(finished)} already there" in again.stderr
+    assert len(list((tmp_path / "out").iterdir())) == COUNT
+    assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
+    for path in (tmp_path / "out").iterdir():
+        with Image.open(path) as image:
+            image.load()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_one_line(tmp_path: Path, command: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full, (tmp_path / "in/photo-000.png").open("rb") as photo:
+        run = subprocess.run(
+            [*command[:4], "-"],
+            cwd=tmp_path, stdin=photo, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    expected = "error: output stream: cannot be written: No space left on device"
+    assert run.stderr.splitlines()[0] == expected
+    assert run.returncode == 1
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tiff", "bmp"])
+def test_a_file_cut_short_is_an_error(tmp_path: Path, command: list[str], extension: str) -> None:
+    resource = pytest.importorskip("resource")
+
+    def limit_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    command[4:] = ["in/photo-000.png", "--size", "100", "-o", f"cut.{extension}"]
+    run = subprocess.run(
+        command, cwd=tmp_path, preexec_fn=limit_files, capture_output=True, text=True, check=False
+    )
+    assert (
+        run.stderr.splitlines()[0] == f"error: cut.{extension}: cannot be written: File too large"
+    )
+    assert run.returncode == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "wave.pth"]
+
+
+def test_nothing_heavy_is_imported(tmp_path: Path, command: list[str], repository: Path) -> None:
+    """Beside PyTorch, Pillow and NumPy no package of other people is: a start stays quick."""
+    code = (
+        "import sys, torch; before = set(sys.modules)\n"
+        "from fast_style.commands.stylize import main\n"
+        f"assert main({[*command[2:4], 'in/photo-000.png']!r}) == 0\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(*sorted(new - set(sys.stdlib_module_names)))"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+    )  # fmt: skip
+    assert set(run.stdout.splitlines()[-1].split()) <= {"PIL", "fast_style", "numpy", "torch"}

@@ -1,0 +1,94 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fast_style.monitoring import ProgressMonitor, TensorBoardMonitor
+
+
+def read_events(run_dir: Path) -> EventAccumulator:
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0, "images": 0, "tensors": 0})
+    return events.Reload()
+
+
+def texts(events: EventAccumulator, tag: str) -> list[str]:
+    return [
+        event.tensor_proto.string_val[0].decode() for event in events.Tensors(f"{tag}/text_summary")
+    ]
+
+
+def test_tensorboard_shows_scalars_images_and_texts(tmp_path: Path) -> None:
+    monitor = TensorBoardMonitor(tmp_path)
+    monitor.start(0, 10, "name: sea\n")
+    monitor.advance(1)
+    monitor.scalars(1, {"train/style": 2.5, "learning_rate": 0.5})
+    monitor.scalars(2, {"train/style": 1.5})
+    image = torch.tensor([0.0, 0.5, 1.7])[:, None, None].expand(3, 5, 7)
+    monitor.image(2, "preview/a/stylized", image)
+    monitor.message(3, "the losses are NaN")
+    monitor.close()
+
+    events = read_events(tmp_path)
+    assert [(e.step, e.value) for e in events.Scalars("train/style")] == [(1, 2.5), (2, 1.5)]
+    assert [(e.step, e.value) for e in events.Scalars("learning_rate")] == [(1, 0.5)]
+    (shown,) = events.Images("preview/a/stylized")
+    assert (shown.step, shown.height, shown.width) == (2, 5, 7)
+    (tmp_path / "shown.png").write_bytes(shown.encoded_image_string)
+    pixels = np.asarray(Image.open(tmp_path / "shown.png"))
+    assert (pixels == [0, 128, 255]).all()
+    assert "name: sea" in texts(events, "config")[0]
+    assert texts(events, "messages") == ["the losses are NaN"]
+
+
+def test_a_resumed_run_replaces_what_the_killed_one_wrote_after_its_state(tmp_path: Path) -> None:
+    killed = TensorBoardMonitor(tmp_path)
+    killed.start(0, 10, "")
+    for step in range(1, 6):
+        killed.scalars(step, {"train/total": 100.0 + step})
+    killed.close()
+    resumed = TensorBoardMonitor(tmp_path)
+    resumed.start(3, 10, "")
+    for step in range(4, 7):
+        resumed.scalars(step, {"train/total": 200.0 + step})
+    resumed.close()
+    values = [(e.step, e.value) for e in read_events(tmp_path).Scalars("train/total")]
+    assert values == [(1, 101), (2, 102), (3, 103), (4, 204), (5, 205), (6, 206)]
+
+
+def test_tensorboard_writes_nothing_before_the_run_starts(tmp_path: Path) -> None:
+    monitor = TensorBoardMonitor(tmp_path / "run")
+    monitor.scalars(1, {"train/total": 1.0})
+    monitor.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_progress_bar_shows_steps_and_losses(capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = ProgressMonitor()
+    monitor.start(2, 5, "")
+    for step in (3, 4, 5):
+        monitor.scalars(step, {"train/content": 1.23456, "train/total": 7.5, "learning_rate": 1})
+        monitor.advance(step)
+    monitor.close()
+    captured = capsys.readouterr()
+    assert "5/5" in captured.err
+    assert "content=1.235" in captured.err
+    assert "total=7.5" in captured.err
+    assert "learning_rate" not in captured.err
+    assert captured.out == ""
+
+
+def test_a_message_of_the_run_is_logged_with_its_step(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = ProgressMonitor()
+    monitor.start(0, 5, "")
+    with caplog.at_level(logging.WARNING):
+        monitor.message(3, "the losses are NaN")
+    monitor.close()
+    assert "step 3: the losses are NaN" in caplog.text
+
+
+def test_a_progress_bar_that_never_started_closes() -> None:
+    ProgressMonitor().close()

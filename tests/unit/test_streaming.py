@@ -1,0 +1,94 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fast_style.images import to_float
+from fast_style.networks.streaming import StreamingTransformer
+from fast_style.networks.transformer import TransformerNet
+
+
+def network(width: int = 4, blocks: int = 2) -> TransformerNet:
+    """A network whose norms have scales of both signs and of zero, as training can make them."""
+    torch.manual_seed(0)
+    net = TransformerNet(width, blocks)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim == 1:
+                parameter += 0.5 * torch.randn_like(parameter)
+        net.head.weight *= 8
+        net.encoder[0].norm.weight[0] = 0
+        net.encoder[1].norm.weight[1] = -0.7
+        for block in net.residual_blocks:
+            block.norm1.weight[2] = -0.1
+    return net
+
+
+def whole(engine: StreamingTransformer, image: torch.Tensor, **options: object) -> torch.Tensor:
+    return torch.cat([strip for _, strip in engine.strips(image, **options)], dim=1)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(6, 90), st.integers(6, 90), st.integers(0, 3))
+def test_equals_the_network_for_any_size(height: int, width: int, blocks: int) -> None:
+    net = network(blocks=blocks)
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = net(image[None])[0]
+    result = whole(StreamingTransformer(net), image)
+    assert result.shape == image.shape
+    assert (result - expected).abs().max() <= 1e-4 * expected.std()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 5), (40, 1)])
+def test_keeps_the_size_of_tiny_images(size: tuple[int, int]) -> None:
+    result = whole(StreamingTransformer(network()), torch.rand(3, *size))
+    assert result.shape[1:] == size
+    assert result.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(2050, 203), (1100, 333), (700, 601), (300, 2047)])
+def test_strips_of_any_height_give_the_same_bits(size: tuple[int, int], dtype: torch.dtype) -> None:
+    engine = StreamingTransformer(network(), dtype=dtype)
+    image = torch.rand(3, *size)
+    expected = whole(engine, image, height=10_000)
+    for height, recompute in ((1, True), (64, False), (256, True), (1024, False)):
+        assert torch.equal(whole(engine, image, height=height, recompute=recompute), expected)
+
+
+def test_strips_come_in_order_and_are_as_high_as_asked() -> None:
+    engine = StreamingTransformer(network(blocks=0))
+    strips = list(engine.strips(torch.rand(3, 420, 1024), height=130))
+    assert [first for first, _ in strips] == [0, 160]
+    # The last takes along what would have fewer than 131,072 pixels.
+    assert [strip.shape[1] for _, strip in strips] == [160, 260]
+
+
+def test_image_may_be_overwritten_as_soon_as_strips_come() -> None:
+    engine = StreamingTransformer(network())
+    pixels = torch.randint(0, 256, (3, 300, 1024), dtype=torch.uint8)
+    expected = whole(engine, to_float(pixels))
+    for recompute in (False, True):
+        image = pixels.clone()
+        for first, strip in engine.strips(image, height=128, recompute=recompute):
+            torch.testing.assert_close(strip, expected[:, first : first + strip.shape[1]])
+            image.fill_(0)
+
+
+def test_bf16_is_close_to_float32() -> None:
+    image = torch.rand(3, 120, 120)
+    net = network(width=8)
+    exact = whole(StreamingTransformer(net), image)
+    rough = whole(StreamingTransformer(net, dtype=torch.bfloat16), image)
+    assert (rough - exact).square().mean().sqrt() < 0.05 * exact.std()
+
+
+def test_statistics_are_those_of_float64_at_a_large_mean() -> None:
+    # A bright, low-contrast image is where sums in float32 go wrong.
+    net = network().double()
+    image = 0.9 + 0.02 * torch.rand(3, 512, 96)
+    with torch.no_grad():
+        x = net(image[None].double())[0].float()
+    result = whole(StreamingTransformer(net.float()), image)
+    assert (result - x).abs().max() <= 1e-3 * x.std()

@@ -1,0 +1,294 @@
+"""Which files are stylized into which names, and what the command says of them."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from synthetic import photo
+
+from fast_style.checkpoint import save_model
+from fast_style.commands.stylize import main
+from fast_style.formats import deep
+from fast_style.images import ImageError
+from fast_style.jobs import plan_jobs
+from fast_style.networks.transformer import TransformerNet
+
+Command = Callable[..., int]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the working directory too."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def stylize(folder: Path, tiny_network: TransformerNet) -> Command:
+    """Run the command with a tiny model called wave."""
+    (folder / "models").mkdir()
+    model = save_model(folder / "models" / "wave.pth", tiny_network)
+    return lambda *arguments: main(["--model", str(model), *map(str, arguments)])
+
+
+def put(*names: str) -> None:
+    """Write a small picture under each name."""
+    for seed, name in enumerate(names):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        photo(seed, 16, 20).save(name)
+
+
+def planned(*arguments: str, **options: object) -> dict[str, str]:
+    jobs = plan_jobs(arguments, "wave", **options)  # type: ignore[arg-type]
+    return {job.input.as_posix(): job.output.as_posix() for job in jobs}
+
+
+def test_an_output_is_beside_its_input_and_named_after_the_model(folder: Path) -> None:
+    put("in/a.jpg", "in/b.PNG", "in/c.gif")
+    assert planned("in") == {
+        "in/a.jpg": "in/a.wave.jpg",
+        "in/b.PNG": "in/b.wave.PNG",
+        "in/c.gif": "in/c.gif.wave.png",
+    }
+
+
+@pytest.mark.parametrize("extension", [None, ".png", ".jpg"])
+def test_names_differ_and_do_not_depend_on_the_neighbours(
+    folder: Path, extension: str | None
+) -> None:
+    names = ["a.jpg", "a.png", "a.gif", "a.jpeg", "a.gif.png"]
+    put(*names)
+    together = planned(*names, extension=extension)
+    assert len(set(together.values())) == len(names)
+    for name in ("a.jpg", "a.png", "a.gif", "a.jpeg"):
+        alone = planned(name, extension=extension)[name]
+        assert alone == together[name] or alone == "a.gif.wave.png"
+
+
+def test_equal_names_of_two_folders_are_kept_apart(folder: Path) -> None:
+    put("x/a.jpg", "y/a.jpg", "y/b.jpg")
+    assert planned("x/a.jpg", "y/a.jpg", "y/b.jpg", output="out") == {
+        "x/a.jpg": "out/x/a.jpg.wave.jpg",
+        "y/a.jpg": "out/y/a.jpg.wave.jpg",
+        "y/b.jpg": "out/b.wave.jpg",
+    }
+
+
+def test_a_tree_is_mirrored(folder: Path) -> None:
+    put("in/a.png", "in/x/a.png", "in/x/y/b.png", "in/.hidden.png")
+    Path("in/notes.txt").write_text("no image")
+    assert planned("in", output="out") == {"in/a.png": "out/a.wave.png"}
+    tree = {
+        "in/a.png": "out/a.wave.png",
+        "in/x/a.png": "out/x/a.wave.png",
+        "in/x/y/b.png": "out/x/y/b.wave.png",
+    }
+    assert planned("in", output="out", recursive=True) == tree
+    assert planned("in/**/*.png", output="out") == tree
+    assert planned("in/x/*.png", "in/x/a.png") == {"in/x/a.png": "in/x/a.wave.png"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output", "message"),
+    [
+        (["gone.jpg"], None, "gone.jpg: no such image file or folder"),
+        (["*.gone"], None, r"\*.gone: matches no images"),
+        (["empty"], None, "empty: holds no images; --recursive looks"),
+        (["a.png", "b.png"], "c.png", "c.png: is one file, but there may be several images"),
+        (["."], "c.png", "c.png: is one file"),
+        (["a.png"], "a.png", "a.png: is an input, and inputs are never overwritten"),
+        (["a.png"], "link.png", "link.png: is an input"),
+        (["-", "a.png"], None, "must be the only one"),
+        (["-"], "empty", "name a file for standard input"),
+    ],
+)
+def test_a_mistake_is_named_before_any_work(
+    folder: Path, arguments: list[str], output: str | None, message: str
+) -> None:
+    put("a.png", "b.png", "empty/deeper/c.png")
+    Path("link.png").symlink_to("a.png")
+    with pytest.raises(ImageError, match=message):
+        planned(*arguments, output=output)
+
+
+def test_a_folder_is_stylized_once(stylize: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    put("in/a.png", "in/b.jpg", "in/c.gif", "in/d.bmp", "in/e.f.png")
+    assert stylize("in") == 0
+    outputs = ["a.wave.png", "b.wave.jpg", "c.gif.wave.png", "d.wave.bmp", "e.f.wave.png"]
+    names = sorted([*outputs, "a.png", "b.jpg", "c.gif", "d.bmp", "e.f.png"])
+    assert sorted(path.name for path in Path("in").iterdir()) == names
+    capsys.readouterr()
+    assert stylize("in") == 0
+    assert "5 already there, skipped, --overwrite redoes" in capsys.readouterr().err
+    assert stylize("in", "-o", "in", "--overwrite") == 0
+    assert stylize(*Path("in").glob("*.*")) == 0
+    assert sorted(path.name for path in Path("in").iterdir()) == names
+
+
+def test_an_output_folder_inside_the_input_is_no_input(stylize: Command) -> None:
+    put("in/a.png", "in/x/b.png")
+    for _ in range(2):
+        assert stylize("in", "--recursive", "-o", "in/out") == 0
+    assert sorted(str(path) for path in Path("in/out").rglob("*.*")) == [
+        "in/out/a.wave.png",
+        "in/out/x/b.wave.png",
+    ]
+
+
+def test_an_output_alone_may_be_stylized_again(stylize: Command) -> None:
+    put("a.png")
+    assert stylize("a.png") == 0
+    assert stylize("a.wave.png") == 0
+    assert Path("a.wave.wave.png").is_file()
+
+
+def test_bad_files_are_reported_and_the_rest_goes_on(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("in/a.png", "in/z.png")
+    Path("in/empty.jpg").write_bytes(b"")
+    Path("in/cut.png").write_bytes(Path("in/a.png").read_bytes()[:200])
+    assert stylize("in", "-o", "out", "--manifest", "m.json") == 1
+    said = capsys.readouterr()
+    assert "error: in/empty.jpg: is empty\n" in said.err
+    assert "error: in/cut.png: damaged or unreadable" in said.err
+    assert "2 stylized, 2 failed" in said.err
+    assert [line.split(" (")[0] for line in said.out.splitlines()] == [
+        "out/a.wave.png",
+        "out/z.wave.png",
+    ]
+    entries = [json.loads(line) for line in Path("m.json").read_text().splitlines()]
+    assert [entry["input"] for entry in entries] == [
+        "in/a.png",
+        "in/cut.png",
+        "in/empty.jpg",
+        "in/z.png",
+    ]
+    assert entries[0]["size"] == [20, 16]
+    assert entries[0]["seconds"] >= 0
+    assert entries[2]["error"] == "in/empty.jpg: is empty"
+    assert entries[2]["size"] is None
+
+
+def test_a_write_that_fails_is_reported(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("a.png")
+    Path("out").write_text("a file where a folder is wanted")
+    assert stylize("a.png", "-o", "out/") == 1
+    assert "error: out/a.wave.png: cannot be written: File exists" in capsys.readouterr().err
+
+
+def test_json_lines_are_all_that_is_printed(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("a.png", "b.gif")
+    Path("a.wave.png").write_bytes(b"there")
+    assert stylize("a.png", "b.gif", "--json") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == {"input": "a.png", "output": "a.wave.png", "skipped": True}
+    assert lines[1]["error"] is None
+    assert Path("a.wave.png").read_bytes() == b"there"
+
+
+def test_standard_input_becomes_standard_output(
+    stylize: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("a.png")
+    output = io.BytesIO()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(Path("a.png").read_bytes())))
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(output))
+    assert stylize("-", "--format", "jpg") == 0
+    with Image.open(output) as image:
+        assert (image.format, image.size) == ("JPEG", (20, 16))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png", "--model", "wave"], "several --model need --sheet"),
+        (["a.png", "-o", "b.xyz"], "cannot write the image format '.xyz'"),
+        (["a.png", "-o", "b.jpg", "--format", "png"], "--format png, but b.jpg is JPEG"),
+        (["a.png", "-o", "b.jpg", "--depth", "16"], "JPEG holds no 16 bits"),
+        (["a.png", "--quality", "0"], "--quality 0 is impossible"),
+        (["a.png", "--strength", "2"], "strength 2.0 is impossible"),
+        (["a.png", "--tile", "0"], "tile 0"),
+        (["-", "--json"], "cannot both go to standard output"),
+        (["a.png", "--manifest", "gone/m.json"], "gone/m.json: No such file"),
+        (["-", "--sheet", "s.png"], "--sheet reads files"),
+        (["a.png", "--sheet", "a.png"], "a.png: is an input"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(
+    stylize: Command, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    put("a.png")
+    before = sorted(Path().iterdir())
+    assert stylize(*arguments) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert said.count("\n") == 1
+    assert sorted(Path().iterdir()) == before
+
+
+def test_a_missing_model_is_exit_code_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put("a.png")
+    assert main(["a.png"]) == 2
+    assert "error: --model is missing" in capsys.readouterr().err
+    assert main(["--model", "gone", "a.png"]) == 2
+
+
+@pytest.mark.skipif(not deep.available(), reason="needs pip install 'fast-style[formats]'")
+def test_16_bits_are_written(stylize: Command) -> None:
+    put("a.png")
+    assert stylize("a.png", "--depth", "16") == 0
+    assert Path("a.wave.png").read_bytes()[24] == 16
+    assert stylize("a.wave.png", "-o", "again.png") == 0
+    assert Path("again.png").read_bytes()[24] == 16
+    assert stylize("a.wave.png", "-o", "eight.png", "--depth", "8") == 0
+    assert Path("eight.png").read_bytes()[24] == 8
+
+
+def test_transparency_stays_and_does_not_bleed(stylize: Command) -> None:
+    rgba = photo(1, 24, 24).convert("RGBA")
+    alpha = Image.new("L", rgba.size, 255)
+    alpha.paste(0, (0, 0, 12, 24))
+    results = []
+    for number, hidden in enumerate(("red", "lime")):
+        image = Image.new("RGBA", rgba.size, hidden)
+        image.paste(rgba, mask=alpha)
+        image.putalpha(alpha)
+        image.save(f"{number}.png")
+        assert stylize(f"{number}.png") == 0
+        with Image.open(f"{number}.wave.png") as stylized:
+            results.append(stylized.tobytes())
+            assert stylized.getchannel("A").tobytes() == alpha.tobytes()
+    assert results[0] == results[1]
+    assert stylize("0.png", "--size", "12", "-o", "small.png") == 0
+    with Image.open("small.png") as small:
+        assert (small.size, small.mode) == ((12, 12), "RGBA")
+
+
+def test_a_sheet_shows_the_photo_and_each_model(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("in/a.png", "in/b.png")
+    Path("in/bad.png").write_bytes(b"")
+    arguments = ["--model", "models/wave.pth", "--sheet", "s.png", "--size", "20"]
+    assert stylize("in/a.png", *arguments) == 0
+    with Image.open("s.png") as sheet:
+        # Two rows of two pictures.
+        assert sheet.size == (12 + 2 * (20 + 12), 12 + 2 * (16 + 28 + 12))
+        with Image.open("in/a.png") as photograph:
+            assert sheet.crop((12, 12, 32, 28)).tobytes() == photograph.tobytes()
+    assert stylize("in/a.png", *arguments) == 0
+    assert "--overwrite redoes it" in capsys.readouterr().err
+    assert stylize("in", *arguments, "--overwrite") == 1
+    assert "in/bad.png: is empty" in capsys.readouterr().err
+    with Image.open("s.png") as sheet:
+        # A row of three for each photo.
+        assert sheet.size == (12 + 3 * (20 + 12), 12 + 2 * (16 + 28 + 12))

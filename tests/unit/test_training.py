@@ -1,0 +1,556 @@
+import math
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from synthetic import write_photos
+from torch import Tensor
+
+from fast_style import training
+from fast_style.checkpoint import CheckpointError, find_states, load_model, load_state
+from fast_style.config import Config, ConfigError, TrainingConfig, config_from_dict
+from fast_style.data import DataError
+from fast_style.images import ImageError
+from fast_style.losses import Losses, PerceptualLoss
+from fast_style.training import (
+    Trainee,
+    TrainingError,
+    default_run_dir,
+    learning_rate_at,
+    prepare,
+    train,
+    train_step,
+)
+from fast_style.weights import WeightsError
+
+MakeConfig = Callable[..., Config]
+
+
+class Recorder:
+    """Keeps everything that a run reports."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[int, int, str]] = []
+        self.steps: list[int] = []
+        self.values: dict[str, dict[int, float]] = {}
+        self.images: dict[str, dict[int, Tensor]] = {}
+        self.messages: list[tuple[int, str]] = []
+        self.closed = 0
+
+    def start(self, step: int, steps: int, config: str) -> None:
+        self.started.append((step, steps, config))
+
+    def advance(self, step: int) -> None:
+        self.steps.append(step)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        for tag, value in values.items():
+            self.values.setdefault(tag, {})[step] = value
+
+    def image(self, step: int, tag: str, image: Tensor) -> None:
+        self.images.setdefault(tag, {})[step] = image
+
+    def message(self, step: int, text: str) -> None:
+        self.messages.append((step, text))
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Killed(Exception):  # noqa: N818
+    """Stands for the end of the process."""
+
+
+class KilledAfter(Recorder):
+    """Ends the run before anything of the step is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.last = step
+
+    def advance(self, step: int) -> None:
+        if step == self.last:
+            raise Killed
+
+
+def run(config: Config, run_dir: Path, **options: Any) -> training.Result:
+    return train(config, run_dir, device="cpu", **options)
+
+
+def weights_of(run_dir: Path) -> dict[str, Tensor]:
+    return load_model(run_dir / "tiny.pth").network.state_dict()
+
+
+def assert_equal_bits(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    assert list(a) == list(b)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def stop_after(step: int) -> tuple[Recorder, Callable[[], bool]]:
+    recorder = Recorder()
+    return recorder, lambda: step in recorder.steps
+
+
+@pytest.fixture
+def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Make the losses of some updates non-finite, by number of the update in this process."""
+    honest = PerceptualLoss.__call__
+
+    def make(*updates: int, value: float = math.nan) -> None:
+        count = 0
+
+        def call(self: PerceptualLoss, stylized: Tensor, targets: Mapping[str, Tensor]) -> Losses:
+            nonlocal count
+            losses = honest(self, stylized, targets)
+            if not stylized.requires_grad:
+                return losses
+            count += 1
+            if count not in updates:
+                return losses
+            return Losses(content=losses.content * value, style=losses.style, tv=losses.tv)
+
+        monkeypatch.setattr(PerceptualLoss, "__call__", call)
+
+    return make
+
+
+def test_the_losses_fall(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    recorder = Recorder()
+    config = tiny_config({"training.steps": 40, "training.learning_rate": 1e-2})
+    run(config, tmp_path, monitors=[recorder])
+    validation = recorder.values["validation/total"]
+    assert validation[40] < 0.7 * validation[0]
+    totals = list(recorder.values["train/total"].values())
+    assert sum(totals[-10:]) < 0.7 * sum(totals[:10])
+
+
+def test_a_run_leaves_a_model_two_states_and_its_config(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config()
+    result = run(config, tmp_path / "run")
+    assert (result.model, result.step, result.finished) == (tmp_path / "run/tiny.pth", 12, True)
+    names = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert names == ["config.yaml", "state-00000009.pt", "state-00000012.pt", "tiny.pth"]
+    written = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config_from_dict(written) == config
+    metadata = load_model(result.model).metadata
+    assert (metadata["name"], metadata["step"]) == ("tiny", 12)
+    assert config_from_dict(metadata["config"]) == config
+
+
+def test_the_run_folder_is_named_after_the_config(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config({"training.steps": 1})
+    assert train(config, device="cpu").model == Path("checkpoints/tiny/tiny.pth")
+    assert default_run_dir(config) == Path("checkpoints/tiny")
+    assert (tmp_path / "checkpoints/tiny/tiny.pth").is_file()
+
+
+def test_monitors_see_steps_values_and_pictures(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    recorder = Recorder()
+    config = tiny_config(
+        {
+            "training.steps": 7,
+            "training.log_every": 2,
+            "training.validate_every": 3,
+            "training.preview_every": 4,
+        }
+    )
+    run(config, tmp_path, monitors=[recorder])
+    ((step, steps, text),) = recorder.started
+    assert (step, steps) == (0, 7)
+    assert config_from_dict(yaml.safe_load(text)) == config
+    assert recorder.steps == list(range(1, 8))
+    terms = ("content", "style", "tv", "total")
+    for tag in (*(f"train/{term}" for term in terms), "learning_rate", "images_per_second"):
+        assert list(recorder.values[tag]) == [1, 2, 4, 6, 7], tag
+    for term in terms:
+        assert list(recorder.values[f"validation/{term}"]) == [0, 3, 6, 7]
+    values = {term: recorder.values[f"train/{term}"][4] for term in terms}
+    assert values["total"] == pytest.approx(sum(values[term] for term in terms[:3]))
+    assert all(value > 0 for value in values.values())
+    (preview,) = (tag for tag in recorder.images if tag.endswith("/content"))
+    assert set(recorder.images) == {"style", preview, preview.replace("content", "stylized")}
+    assert list(recorder.images[preview]) == [0]
+    stylized = recorder.images[preview.replace("content", "stylized")]
+    assert list(stylized) == [4, 7]
+    assert stylized[7].shape == recorder.images[preview][0].shape
+    assert stylized[7].dtype == torch.float32
+    assert recorder.closed == 1
+
+
+def test_two_runs_of_one_config_are_equal_bit_for_bit(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        run(tiny_config({"training.steps": 4}), tmp_path / name)
+        torch.rand(3)  # what else draws random numbers has no part in it
+    assert_equal_bits(weights_of(tmp_path / "one"), weights_of(tmp_path / "two"))
+
+
+def test_another_seed_gives_other_weights(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        run(tiny_config({"training.steps": 1, "training.seed": seed}), tmp_path / str(seed))
+    one, two = (weights_of(tmp_path / name)["head.weight"] for name in "01")
+    assert not torch.equal(one, two)
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on_to_equal_weights(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config()
+    run(config, tmp_path / "unbroken")
+    recorder, should_stop = stop_after(4)
+    result = run(config, tmp_path / "stopped", monitors=[recorder], should_stop=should_stop)
+    assert (result.step, result.finished) == (4, False)
+    assert find_states(tmp_path / "stopped")[-1].name == "state-00000004.pt"
+    assert load_model(result.model).metadata["step"] == 4
+    assert run(config, tmp_path / "stopped").finished
+    assert_equal_bits(weights_of(tmp_path / "stopped"), weights_of(tmp_path / "unbroken"))
+
+
+def test_a_killed_run_goes_on_from_its_last_state(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config()
+    run(config, tmp_path / "unbroken")
+    with pytest.raises(Killed):
+        run(config, tmp_path / "killed", monitors=[KilledAfter(8)])
+    recorder = Recorder()
+    run(config, tmp_path / "killed", monitors=[recorder])
+    assert recorder.started[0][0] == 6
+    assert recorder.steps == list(range(7, 13))
+    assert_equal_bits(weights_of(tmp_path / "killed"), weights_of(tmp_path / "unbroken"))
+
+
+def test_monitors_are_closed_when_a_run_breaks(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    killer = KilledAfter(2)
+    with pytest.raises(Killed):
+        run(tiny_config(), tmp_path, monitors=[killer])
+    assert killer.closed == 1
+
+
+def test_a_finished_run_may_be_made_longer(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    def config(steps: int, **intervals: int) -> Config:
+        changes = {f"training.{name}": value for name, value in intervals.items()}
+        return tiny_config({"training.steps": steps, "training.schedule": "constant"} | changes)
+
+    run(config(8), tmp_path / "whole")
+    run(config(5), tmp_path / "longer")
+    longer = config(8, log_every=3, validate_every=2, preview_every=5, checkpoint_every=7)
+    assert run(longer, tmp_path / "longer").step == 8
+    assert_equal_bits(weights_of(tmp_path / "longer"), weights_of(tmp_path / "whole"))
+
+
+def test_a_finished_run_is_left_alone(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config({"training.steps": 2})
+    model = run(config, tmp_path).model
+    before = {path: path.stat().st_mtime_ns for path in (model, *find_states(tmp_path))}
+    recorder = Recorder()
+    assert run(config, tmp_path, monitors=[recorder]).finished
+    assert recorder.steps == []
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_model_that_was_removed_is_written_again(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = tiny_config({"training.steps": 2})
+    model = run(config, tmp_path).model
+    weights = weights_of(tmp_path)
+    model.unlink()
+    assert run(config, tmp_path).model.is_file()
+    assert_equal_bits(weights_of(tmp_path), weights)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loss.style_weight", 2.0),
+        ("training.learning_rate", 0.5),
+        ("training.seed", 1),
+        ("network.width", 5),
+        ("data.min_crop", 0.5),
+        ("loss.style_layers", {"relu1_2": 1.0}),
+    ],
+)
+def test_a_changed_config_is_refused_with_the_keys_name(
+    tiny_config: MakeConfig, tmp_path: Path, key: str, value: object
+) -> None:
+    run(tiny_config({"training.steps": 1}), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigError) as caught:
+        run(tiny_config({"training.steps": 1, key: value}), tmp_path)
+    assert str(caught.value).startswith(key)
+    assert str(tmp_path) in str(caught.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_damaged_newest_state_is_passed_over_aloud(
+    tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config({"training.steps": 6})
+    run(config, tmp_path)
+    weights, newest = weights_of(tmp_path), find_states(tmp_path)[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    recorder = Recorder()
+    run(config, tmp_path, monitors=[recorder])
+    assert recorder.started[0][0] == 3
+    assert any(str(newest) in message for message in caplog.messages)
+    assert_equal_bits(weights_of(tmp_path), weights)
+
+
+def test_a_run_none_of_whose_states_can_be_read_is_not_begun_anew(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config({"training.steps": 6})
+    run(config, tmp_path)
+    for path in find_states(tmp_path):
+        path.write_bytes(b"damaged")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(CheckpointError, match="none of its training states can be read"):
+        run(config, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def write_broken_photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "broken"
+    for path in write_photos(folder, 6)[:3]:
+        path.write_bytes(b"")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "part"),
+    [
+        ({"style.image": "gone.jpg"}, ImageError, "gone.jpg: no such image file"),
+        ({"style.image": "package:no_such_package/a.jpg"}, ConfigError, "style.image"),
+        ({"data.train": "gone"}, DataError, "gone: no such folder of photos"),
+        ({"data.validation": "gone"}, DataError, "gone: no such folder of photos"),
+        ({"data.train": "broken"}, DataError, "3 of 6 content images are unreadable"),
+        ({"loss.weights": "gone.pth"}, WeightsError, "gone.pth: no such weights file"),
+        ({"loss.style_layers": ["relu9_9"]}, ConfigError, "loss: vgg16 has no layer 'relu9_9'"),
+        ({"loss.content_layers": ["relu3_1"]}, WeightsError, "features.10.weight is missing"),
+        ({"style.size": 1}, ConfigError, "style.image"),
+    ],
+)
+def test_inputs_that_fail_leave_nothing_behind(
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    error: type[Exception],
+    part: str,
+) -> None:
+    write_broken_photos(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    recorder = Recorder()
+    with pytest.raises(error) as caught:
+        train(tiny_config(changes), device="cpu", monitors=[recorder])
+    assert part in str(caught.value)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert recorder.started == []
+
+
+def test_a_run_folder_that_cannot_be_made_is_named(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match="file: cannot be written"):
+        run(tiny_config(), tmp_path / "file")
+
+
+def test_an_unknown_device_is_refused(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="unknown device 'gpu': use auto, cpu"):
+        train(tiny_config(), tmp_path, device="gpu")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_non_finite_update_is_not_applied_and_said(
+    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None], value: float
+) -> None:
+    config = tiny_config({"training.steps": 5, "data.held_out": 1})
+    inject(5, value=value)
+    recorder = Recorder()
+    result = run(config, tmp_path, monitors=[recorder])
+    assert result.finished
+    ((step, text),) = recorder.messages
+    assert step == 5
+    assert "back to the last good weights" in text
+    assert "learning rate halved" in text
+    assert "photo-00" in text
+    # The last good weights are those of the state of step 3.
+    good, final = (load_state(path) for path in find_states(tmp_path))
+    assert (good["step"], final["step"]) == (3, 5)
+    assert_equal_bits(final["network"], good["network"])
+    assert_equal_bits(final["average"], good["average"])
+    assert (final["learning_rate_scale"], final["last_fault"]) == (0.5, 5)
+
+
+def test_a_fault_before_any_state_goes_back_to_the_first_weights(
+    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None]
+) -> None:
+    config = tiny_config({"training.steps": 2})
+    inject(2)
+    first = Trainee(config, prepare(config, device="cpu")).state()["network"]
+    run(config, tmp_path)
+    assert_equal_bits(load_state(find_states(tmp_path)[-1])["network"], first)
+
+
+def test_after_a_fault_the_learning_rate_is_halved(
+    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None]
+) -> None:
+    inject(3)
+    recorder = Recorder()
+    config = tiny_config({"training.steps": 6, "training.schedule": "constant"})
+    run(config, tmp_path, monitors=[recorder])
+    rates = list(recorder.values["learning_rate"].values())
+    assert rates == [1e-3] * 3 + [5e-4] * 3
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_second_fault_soon_after_stops_with_both_steps_and_the_files(
+    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None], saved: bool
+) -> None:
+    inject(4, 7)
+    config = tiny_config({"training.checkpoint_every": 3 if saved else 100})
+    with pytest.raises(TrainingError) as caught:
+        run(config, tmp_path)
+    message = str(caught.value)
+    assert "NaN or infinite at step 4 and again at step 7" in message
+    assert "photo-00" in message
+    assert "training.learning_rate" in message
+    state = tmp_path / "state-00000006.pt"
+    assert state.exists() == saved
+    assert (str(state) in message) == saved
+
+
+def test_a_second_fault_long_after_does_not_stop(
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    inject: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training, "_FAULT_FREE_STEPS", 3)
+    inject(2, 7)
+    recorder = Recorder()
+    assert run(tiny_config(), tmp_path, monitors=[recorder]).finished
+    assert [step for step, _ in recorder.messages] == [2, 7]
+    assert load_state(find_states(tmp_path)[-1])["learning_rate_scale"] == 0.25
+
+
+def test_a_killed_run_meets_a_fault_as_an_unbroken_one(
+    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None]
+) -> None:
+    config = tiny_config()
+    inject(8)
+    run(config, tmp_path / "unbroken")
+    with pytest.raises(Killed):
+        run(config, tmp_path / "killed", monitors=[KilledAfter(7)])
+    inject(2)  # step 8 again: the run goes on after step 6
+    recorder = Recorder()
+    run(config, tmp_path / "killed", monitors=[recorder])
+    assert [step for step, _ in recorder.messages] == [8]
+    assert_equal_bits(weights_of(tmp_path / "killed"), weights_of(tmp_path / "unbroken"))
+
+
+def test_the_learning_rate_is_held_then_falls_to_a_tenth() -> None:
+    config = TrainingConfig(steps=300, learning_rate=0.01)
+    assert [learning_rate_at(config, step) for step in (0, 100, 200)] == [0.01] * 3
+    assert learning_rate_at(config, 250) == pytest.approx(0.0055)
+    assert learning_rate_at(config, 300) == pytest.approx(0.001)
+    rates = [learning_rate_at(config, step) for step in range(301)]
+    assert all(later <= earlier for earlier, later in pairwise(rates))
+
+
+def test_a_constant_learning_rate_is_constant() -> None:
+    config = TrainingConfig(steps=30, learning_rate=0.01, schedule="constant")
+    assert {learning_rate_at(config, step) for step in range(31)} == {0.01}
+
+
+@pytest.fixture
+def trainee(tiny_config: MakeConfig) -> Trainee:
+    config = tiny_config()
+    return Trainee(config, prepare(config, device="cpu"))
+
+
+def test_building_a_trainee_draws_none_of_the_processs_random_numbers(
+    tiny_config: MakeConfig,
+) -> None:
+    config = tiny_config()
+    inputs = prepare(config, device="cpu")
+    before = torch.get_rng_state()
+    Trainee(config, inputs)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_gradient_is_clipped_to_the_norm_asked_for(trainee: Trainee) -> None:
+    content = torch.rand(2, 3, 32, 32)
+    _, norm = train_step(
+        trainee.network,
+        trainee.inputs.criterion,
+        trainee.optimizer,
+        content,
+        scaler=trainee.scaler,
+        max_gradient_norm=1e-3,
+    )
+    squares = [p.grad.square().sum() for p in trainee.network.parameters() if p.grad is not None]
+    assert norm.item() > 1e-2  # as it was before
+    assert torch.stack(squares).sum().sqrt().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_without_averaging_the_model_is_the_last_network(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    run(tiny_config({"training.steps": 3, "training.ema_decay": 0}), tmp_path)
+    state = load_state(find_states(tmp_path)[-1])
+    assert_equal_bits(state["average"], state["network"])
+    assert_equal_bits(weights_of(tmp_path), state["network"])
+
+
+def test_with_averaging_the_model_lags_behind_the_network(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    run(tiny_config({"training.steps": 3}), tmp_path)
+    state = load_state(find_states(tmp_path)[-1])
+    assert_equal_bits(weights_of(tmp_path), state["average"])
+    assert not torch.equal(state["average"]["head.weight"], state["network"]["head.weight"])
+
+
+def test_held_out_images_are_validated_on_and_not_trained_on(tiny_config: MakeConfig) -> None:
+    config = tiny_config({"data.held_out": 1})
+    inputs = prepare(config, device="cpu")
+    (preview,) = inputs.previews
+    assert inputs.validation.shape == (1, 3, 32, 32)
+    assert len(inputs.images) == 7
+    assert not any(preview in path for path in inputs.images.paths)
+
+
+def test_a_validation_folder_leaves_all_photos_to_training(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "validation", 3)
+    config = tiny_config({"data.validation": str(tmp_path / "validation")})
+    inputs = prepare(config, device="cpu")
+    assert len(inputs.images) == 8
+    assert inputs.validation.shape == (3, 3, 32, 32)
+    assert list(inputs.previews) == ["photo-000", "photo-001", "photo-002"]
+
+
+def test_training_in_bf16_gives_float32_weights_and_finite_losses(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    config = tiny_config({"training.steps": 3, "training.precision": "bf16"})
+    run(config, tmp_path, monitors=[recorder])
+    assert all(math.isfinite(value) for value in recorder.values["train/total"].values())
+    assert {value.dtype for value in weights_of(tmp_path).values()} == {torch.float32}
+    assert recorder.messages == []
+
+
+def test_fp16_on_a_cpu_is_refused(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'fp16' needs a GPU"):
+        run(tiny_config({"training.precision": "fp16"}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
