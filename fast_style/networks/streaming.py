@@ -33,7 +33,6 @@ from torch import Tensor, nn
 from fast_style.images import to_float
 from fast_style.networks.transformer import (
     OUTPUT_SCALE,
-    STRIDE,
     ConvBlock,
     InstanceNorm,
     ResidualBlock,
@@ -44,9 +43,11 @@ from fast_style.networks.transformer import (
     upsample_kernel,
 )
 
-# Statistics are taken over so many rows of the image at once. Strips begin on multiples of it, so
+# Statistics are taken over chunks of a multiple of so many rows of the image, which hold about so
+# many pixels: enough to be fast, few enough for sums in float32. Strips begin where chunks do, so
 # strips of any height give the same numbers.
-CHUNK = 32
+_CHUNK_ROWS = 32
+_CHUNK_PIXELS = 1 << 15
 # A strip has at least so many pixels. Smaller ones would save no memory worth having, and libraries
 # choose other convolution kernels for them, which round differently; the maps of much larger ones
 # do not stay in a CPU's cache from one operation to the next.
@@ -118,7 +119,7 @@ class StreamingTransformer:
         beta = norm.bias.detach().to(self.device, torch.float64)
         kernel = kernel * torch.where(gamma < 0, -1.0, 1.0)[:, None, None, None]
         return _Layer(
-            kernel=rewrite(kernel),
+            kernel=_channels_last(rewrite(kernel)),
             stride=conv.stride[0],
             # A channel whose scale is 0 takes part in the algebra with a tiny one.
             gamma=gamma.abs().clamp(min=1e-8),
@@ -130,23 +131,27 @@ class StreamingTransformer:
         """Run the encoder; give the residual stream at a quarter of the edge."""
         conv1, conv2, conv3 = self._encoder
         rows = _ImageRows(image, plan, self.device)
-        kernel = _channels_last(conv1.kernel.float())
-        full = _Maps(lambda i: _convolve(rows.strip(i), kernel), len(plan), hold=not recompute)
-        norm = full.normalization(conv1, CHUNK)
+        full = _Maps(
+            lambda i: _convolve(rows.strip(i), conv1.kernel),
+            len(plan),
+            chunk=plan.chunk,
+            hold=not recompute,
+        )
+        norm = full.normalization(conv1)
         half = self._after(full, norm, conv2, margin=(1, 0))
-        norm = half.normalization(conv2, CHUNK // 2)
+        norm = half.normalization(conv2)
         trunk = self._after(half, norm, conv3, margin=(1, 0))
-        norm = trunk.normalization(conv3, CHUNK // STRIDE)
+        norm = trunk.normalization(conv3)
         return _Stream.from_maps(trunk, norm)
 
     def _residual(self, stream: "_Stream") -> "_Stream":
         """Run the residual blocks; each branch is added while the next block reads the stream."""
         for layer1, layer2 in self._residual_blocks:
             kernel, bias = layer1.folded(stream.offset, self.dtype)
-            branch = _Maps(partial(_read, stream, kernel, bias), len(stream))
-            norm = branch.normalization(layer1, CHUNK // STRIDE)
+            branch = _Maps(partial(_read, stream, kernel, bias), len(stream), chunk=stream.chunk)
+            norm = branch.normalization(layer1)
             branch = self._after(branch, norm, layer2, margin=(1, 1))
-            stream.add_later(branch, branch.normalization(layer2, CHUNK // STRIDE))
+            stream.add_later(branch, branch.normalization(layer2))
         return stream
 
     def _decode(self, stream: "_Stream", recompute: bool) -> Iterator[Strip]:
@@ -154,27 +159,29 @@ class StreamingTransformer:
         up1, up2 = self._decoder
         kernel, bias = up1.folded(stream.offset, self.dtype)
         half = _Maps(
-            lambda i: _to_space(_convolve(stream.take(i, "replicate"), kernel, bias)), len(stream)
+            lambda i: _to_space(_convolve(stream.take(i, "replicate"), kernel, bias)),
+            len(stream),
+            chunk=2 * stream.chunk,
         )
-        norm1 = half.normalization(up1, CHUNK // 2)
+        norm1 = half.normalization(up1)
         kernel2, bias2 = up2.folded(norm1.threshold, self.dtype, scale=norm1.scale)
         full = _Maps(
             lambda i: _to_space(
                 _convolve(half.activated(i, norm1, (1, 1), self.dtype, "replicate"), kernel2, bias2)
             ),
             len(half),
+            chunk=2 * half.chunk,
             hold=not recompute,
         )
-        norm2 = full.normalization(up2, CHUNK)
-        kernel3, bias3 = self._head.folded(norm2.threshold, torch.float64, scale=norm2.scale)
-        low = bias3.to(self.dtype)
+        norm2 = full.normalization(up2)
+        kernel3, bias3 = self._head.folded(norm2.threshold, self.dtype, scale=norm2.scale)
         margin = kernel3.shape[-1] // 2 - 1
-        rest = (bias3 - low.double()).float()
-        kernel3 = _channels_last(kernel3.to(self.dtype))
+        # What the bias loses to the rounding of the maps' type would be a tint.
+        rest = 0.5 + (bias3 - bias3.to(self.dtype).double()).float()
         for i in range(len(full)):
             padded = full.activated(i, norm2, (margin, margin), self.dtype, consume=True)
             half.forget_before(i)
-            squares = _convolve(padded, kernel3, low, 2).float() + (rest + 0.5)
+            squares = _convolve(padded, kernel3, bias3, 2).float() + rest
             h, w, channels = squares.shape
             strip = squares.view(h, w, 2, 2, channels // 4).permute(0, 2, 1, 3, 4)
             yield strip.reshape(2 * h, 2 * w, channels // 4)
@@ -192,12 +199,16 @@ class StreamingTransformer:
                 layer.stride,
             ),
             len(maps),
+            chunk=maps.chunk // layer.stride,
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layer:
-    """A convolution, float64, and the instance norm behind it, or the bias where there is none."""
+    """A convolution and the instance norm behind it, or the bias where there is none.
+
+    The kernel is float32 and channels-last, the rest float64.
+    """
 
     kernel: Tensor
     stride: int
@@ -213,12 +224,12 @@ class _Layer:
 
         The bias is computed from the rounded kernel and offset, so that large offsets cancel.
         """
-        kernel = self.kernel if scale is None else self.kernel * scale[:, None, None]
-        kernel = _channels_last(kernel.to(dtype))
-        bias = -(kernel.double().sum((2, 3)) @ offset.to(dtype).double())
+        kernel = self.kernel if scale is None else self.kernel * scale.float()[:, None, None]
+        kernel = kernel.to(dtype)
+        bias = -(kernel.float().sum((2, 3)).double() @ offset.to(dtype).double())
         if self.bias is not None:
             bias = bias + self.bias.repeat(len(bias) // len(self.bias))
-        return kernel, bias.to(dtype)
+        return kernel, bias
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -235,8 +246,9 @@ class _Plan:
 
     def __init__(self, rows: int, columns: int, height: int | None) -> None:
         self.total = rows + stride_padding(rows)[0]
+        self.chunk = max(1, _CHUNK_PIXELS // (_CHUNK_ROWS * columns)) * _CHUNK_ROWS
         least = -(-_STRIP_PIXELS // columns)
-        height = -(-max(height or 0, least) // CHUNK) * CHUNK
+        height = -(-max(height or 0, least) // self.chunk) * self.chunk
         self._starts = list(range(0, self.total, height))
         if len(self._starts) > 1 and self.total - self._starts[-1] < least:
             self._starts.pop()  # the last strip takes the rest along
@@ -273,11 +285,15 @@ class _Maps:
     """The raw output of a convolution, computed strip by strip when first asked for.
 
     Where `hold` is false a strip is forgotten once it is used, and computed again the next time.
+    Statistics are taken over `chunk` rows at once.
     """
 
-    def __init__(self, compute: Callable[[int], Strip], count: int, *, hold: bool = True) -> None:
+    def __init__(
+        self, compute: Callable[[int], Strip], count: int, *, chunk: int, hold: bool = True
+    ) -> None:
         self._compute = compute
         self._count = count
+        self.chunk = chunk
         self._hold = hold
         self._strips: dict[int, Strip] = {}
 
@@ -293,12 +309,12 @@ class _Maps:
         for j in [j for j in self._strips if j < i]:
             del self._strips[j]
 
-    def normalization(self, layer: _Layer, chunk: int) -> _Normalization:
+    def normalization(self, layer: _Layer) -> _Normalization:
         """Compute all strips, and from their statistics what the layer's norm does to them."""
         moments: list[tuple[Tensor, Tensor]] = []
         counts: list[int] = []
         for i in range(self._count):
-            for rows in self.strip(i).split(chunk):
+            for rows in self.strip(i).split(self.chunk):
                 moments.append(_mean_and_variance(rows))
                 counts.append(rows.shape[0] * rows.shape[1])
             if not self._hold:
@@ -349,9 +365,10 @@ class _Stream:
     What is stored is the stream plus `offset`, a constant a channel.
     """
 
-    def __init__(self, strips: Sequence[Strip], offset: Tensor) -> None:
+    def __init__(self, strips: Sequence[Strip], offset: Tensor, chunk: int) -> None:
         self._strips: list[Strip | None] = list(strips)
         self.offset = offset
+        self.chunk = chunk
         self._pending: tuple[_Maps, _Normalization] | None = None
         self._updated = len(strips)
         self._above = torch.empty(0)
@@ -368,7 +385,7 @@ class _Stream:
             inside.mul_(norm.scale.to(raw).repeat(columns))
             strips.append(padded)
             maps.forget_before(i + 1)
-        return cls(strips, norm.scale * norm.threshold)
+        return cls(strips, norm.scale * norm.threshold, maps.chunk)
 
     def __len__(self) -> int:
         return len(self._strips)
@@ -418,6 +435,7 @@ def _read(stream: _Stream, kernel: Tensor, bias: Tensor, i: int) -> Strip:
 
 
 def _convolve(strip: Strip, kernel: Tensor, bias: Tensor | None = None, stride: int = 1) -> Strip:
+    bias = None if bias is None else bias.to(kernel.dtype)
     maps = F.conv2d(strip.permute(2, 0, 1)[None], kernel, bias, stride)
     return maps[0].permute(1, 2, 0).contiguous()
 
@@ -478,4 +496,4 @@ def _border_index(size: int, margin: int) -> Tensor:
 
 
 def _channels_last(kernel: Tensor) -> Tensor:
-    return kernel.contiguous(memory_format=torch.channels_last)
+    return kernel.float().contiguous(memory_format=torch.channels_last)
