@@ -11,10 +11,10 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fast_style import __version__
 from fast_style.files import atomic_write
+from fast_style.importing import SUPPORTED, find_state_dict, import_network
 from fast_style.networks.transformer import TransformerNet
 
 MODEL_FORMAT = "fast-style/1"
@@ -59,12 +59,17 @@ def save_model(
 def load_model(path: str | Path) -> Model:
     """Read a model file; the network is float32, on the CPU, in evaluation mode.
 
+    Other projects' checkpoints are converted; the metadata's `imported_from` says whose it was.
     Raises CheckpointError.
     """
     path = Path(path)
     data = _load(path)
-    if data.get("format") != MODEL_FORMAT:
-        raise CheckpointError(f"{path}: {_what_is_wrong(data)}")
+    model = _read_model(path, data) if data.get("format") == MODEL_FORMAT else _import(path, data)
+    model.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return model
+
+
+def _read_model(path: Path, data: Mapping[str, Any]) -> Model:
     try:
         with torch.device("meta"):  # a damaged size costs no memory, and nothing is drawn at random
             network = TransformerNet(**data["network"])
@@ -75,8 +80,18 @@ def load_model(path: str | Path) -> Model:
         raise CheckpointError(
             f"{path}: a damaged {MODEL_FORMAT} file: {' '.join(str(error).split())}"
         ) from None
-    network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return Model(network=network, metadata=metadata)
+
+
+def _import(path: Path, data: Mapping[str, Any]) -> Model:
+    try:
+        imported = import_network(data)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if imported is None:
+        raise CheckpointError(f"{path}: {_what_is_wrong(data)}")
+    network, project = imported
+    return Model(network=network, metadata={"imported_from": project})
 
 
 def find_model(model: str | Path) -> Path:
@@ -162,5 +177,9 @@ def _what_is_wrong(data: Mapping[str, Any]) -> str:
     if isinstance(found, str) and found.startswith("fast-style/"):
         return f"is a {found} file; this version reads {MODEL_FORMAT}: update fast-style"
     keys = ", ".join(str(key) for key in list(data)[:4])
-    tensors = sum(isinstance(value, Tensor) for value in data.values())
-    return f"not a {MODEL_FORMAT} model: found {len(data)} keys ({tensors} tensors): {keys} ..."
+    weights = find_state_dict(data)
+    shapes = ", ".join(f"{key} {tuple(weights[key].shape)}" for key in list(weights)[:2])
+    return (
+        f"not a {MODEL_FORMAT} model: found {len(data)} keys ({keys} ...) and "
+        f"{len(weights)} tensors ({shapes} ...); of other projects it can be one of {SUPPORTED}"
+    )

@@ -26,7 +26,7 @@ from fast_style.images import load_image, resize_long_edge, to_float
 from fast_style.losses import Losses, PerceptualLoss
 from fast_style.networks.transformer import TransformerNet
 from fast_style.optimization import optimize_image
-from fast_style.training import build_criterion
+from fast_style.preparation import build_criterion
 
 # The paper's table 1 compares with so many steps.
 TABLE_STEPS = (100, 500)

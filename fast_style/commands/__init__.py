@@ -16,6 +16,7 @@ COMMANDS = {
     "stylize": "apply a trained network to photos",
     "optimize": "optimise one image: the slow baseline, by recipe",
     "evaluate": "compare a network with the baseline",
+    "convert": "rewrite another project's model as one of this program",
 }
 
 # By name, so that a command does not import the rooms that it does not use.

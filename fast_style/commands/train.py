@@ -13,7 +13,8 @@ from fast_style.config import Config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.monitoring import ProgressMonitor, TensorBoardMonitor
-from fast_style.training import Trainee, default_run_dir, prepare, train
+from fast_style.preparation import prepare
+from fast_style.training import Trainee, default_run_dir, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -93,8 +93,8 @@ class StreamingTransformer:
 
         `image` is (3, H, W): floats in [0, 1], or integers as a file holds them. It is not read any
         more once the first strip has come, so its rows may then be overwritten. `height` is that of
-        a strip in rows of the image, rounded up to a multiple of 32 and to 131,072 pixels; it
-        changes no number. `recompute` computes the maps at full resolution twice instead of
+        a strip in rows of the image, rounded up to 131,072 pixels and whole chunks; it changes
+        no number. `recompute` computes the maps at full resolution twice instead of
         holding them.
         """
         plan = _Plan(image.shape[-2], image.shape[-1], height)
@@ -114,7 +114,8 @@ class StreamingTransformer:
         if norm is None:
             assert conv.bias is not None
             bias = conv.bias.detach().to(self.device, torch.float64)
-            return _Layer(kernel=rewrite(kernel) * OUTPUT_SCALE, stride=2, bias=bias * OUTPUT_SCALE)
+            kernel = _channels_last(rewrite(kernel * OUTPUT_SCALE))
+            return _Layer(kernel=kernel, stride=2, bias=bias * OUTPUT_SCALE)
         gamma = norm.weight.detach().to(self.device, torch.float64)
         beta = norm.bias.detach().to(self.device, torch.float64)
         kernel = kernel * torch.where(gamma < 0, -1.0, 1.0)[:, None, None, None]

@@ -34,7 +34,8 @@ from fast_style.config import Config, config_from_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.networks.transformer import TransformerNet
-from fast_style.training import Trainee, prepare
+from fast_style.preparation import prepare
+from fast_style.training import Trainee
 
 FOLDER = Path(__file__).parent
 STEPS = 10

@@ -16,12 +16,12 @@ from fast_style.config import Config, ConfigError, TrainingConfig, config_from_d
 from fast_style.data import DataError
 from fast_style.images import ImageError
 from fast_style.losses import Losses, PerceptualLoss
+from fast_style.preparation import prepare
 from fast_style.training import (
     Trainee,
     TrainingError,
     default_run_dir,
     learning_rate_at,
-    prepare,
     train,
     train_step,
 )

@@ -1,0 +1,153 @@
+"""What a training run needs from outside: its inputs, found, checked and loaded.
+
+Nothing is written here; a run that fails on its inputs leaves nothing behind.
+"""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fast_style.checkpoint import find_model, load_model
+from fast_style.config import Config, ConfigError, locate
+from fast_style.data import ContentImages, center_crop, find_images, hold_out, scan_images
+from fast_style.devices import resolve_device, resolve_precision
+from fast_style.images import load_image, resize_long_edge, to_float
+from fast_style.losses import PerceptualLoss, balanced_layers
+from fast_style.networks.transformer import TransformerNet
+from fast_style.networks.vgg import canonical_layer
+from fast_style.weights import load_vgg
+
+log = logging.getLogger(__name__)
+
+_NUM_PREVIEWS = 4
+_PREVIEW_EDGE = 384
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """Everything that a run needs from outside: found, checked and loaded."""
+
+    device: torch.device
+    dtype: torch.dtype
+    style_image: Tensor
+    criterion: PerceptualLoss
+    images: ContentImages
+    validation: Tensor
+    previews: dict[str, Tensor]
+
+
+def prepare(config: Config, *, device: str = "auto") -> Inputs:
+    """Find, check and load what a run needs, cheap checks first; writes nothing."""
+    data, training = config.data, config.training
+    on = resolve_device(device)
+    dtype = resolve_precision(training.precision, on)
+    style = load_image(locate(config.style.image, key="style.image"))
+    style = resize_long_edge(style, config.style.size)[None].to(on)
+    paths = find_images([locate(path, key="data.train") for path in data.train])
+    held = [locate(path, key="data.validation") for path in data.validation]
+    held = find_images(held) if held else []
+    criterion = None if config.loss.strength else build_criterion(config, style)
+    usable = scan_images(paths).usable
+    if held:
+        held = scan_images(held).usable
+    else:
+        usable, held = hold_out(usable, data.held_out)
+    log.info("content images: %d to train on, %d held out", len(usable), len(held))
+    size = training.image_size
+    validation = torch.stack([center_crop(path, size) for path in held])
+    if criterion is None:
+        criterion = build_criterion(config, style, content=to_float(validation.to(on)))
+    return Inputs(
+        device=on,
+        dtype=dtype,
+        style_image=style,
+        criterion=criterion,
+        images=ContentImages(
+            usable, size, seed=training.seed, min_crop=data.min_crop, flip=data.flip
+        ),
+        validation=validation,
+        previews={
+            path.stem: resize_long_edge(load_image(path), _PREVIEW_EDGE)
+            for path in held[:_NUM_PREVIEWS]
+        },
+    )
+
+
+def build_criterion(
+    config: Config, style_image: Tensor, *, content: Tensor | None = None
+) -> PerceptualLoss:
+    """Build the config's objective on the style image's device, with real weights.
+
+    `content`, (N, 3, H, W) typical photos, is what `loss.strength` is measured at. Raises
+    ConfigError for layers that do not exist or do not fit, and WeightsError.
+    """
+    loss = config.loss
+    try:
+        layers = [
+            canonical_layer(loss.network, name)
+            for name in (*loss.content_layers, *loss.style_layers)
+        ]
+    except ValueError as error:
+        raise ConfigError(f"loss: {error}") from None
+    features = load_vgg(loss.network, layers, path=loss.weights).to(style_image.device)
+    content_layers, style_layers = loss.content_layers, loss.style_layers
+    content_weight, style_weight = loss.content_weight, loss.style_weight
+    try:
+        if loss.strength is not None:
+            assert content is not None
+            content_layers, style_layers = balanced_layers(
+                features,
+                style_image,
+                content,
+                content_layers=content_layers,
+                style_layers=style_layers,
+                strength=loss.strength,
+            )
+            content_weight = style_weight = 1.0
+        return PerceptualLoss(
+            features,
+            style_image,
+            content_layers=content_layers,
+            style_layers=style_layers,
+            content_weight=content_weight,
+            style_weight=style_weight,
+            tv_weight=loss.tv_weight,
+        )
+    except ValueError as error:
+        raise ConfigError(f"style.image: {config.style.image}: {error}") from None
+
+
+def with_raw_weights(config: Config, criterion: PerceptualLoss) -> Config:
+    """Write the weights that `loss.strength` came to into the config: the very same objective."""
+    raw = dataclasses.replace(
+        config.loss,
+        strength=None,
+        content_layers=criterion.content_layers,
+        style_layers=criterion.style_layers,
+        content_weight=criterion.content_weight,
+        style_weight=criterion.style_weight,
+    )
+    return dataclasses.replace(config, loss=raw)
+
+
+def initial_network(config: Config) -> TransformerNet:
+    """Build the config's network: with the weights of `training.init_from`, or seeded random ones.
+
+    Raises CheckpointError, and ConfigError where that model's network is another.
+    """
+    network, init_from = config.network, config.training.init_from
+    if init_from is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            return TransformerNet(network.width, network.num_residual_blocks)
+    initial = load_model(find_model(init_from)).network
+    for key in ("width", "num_residual_blocks"):
+        if getattr(initial, key) != getattr(network, key):
+            raise ConfigError(
+                f"network.{key}: is {getattr(network, key)}, but training.init_from, {init_from}, "
+                f"has {getattr(initial, key)}: they must agree"
+            )
+    return initial.requires_grad_(True).train()

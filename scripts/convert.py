@@ -1,0 +1,3 @@
+from fast_style.commands.convert import main
+
+raise SystemExit(main())
