@@ -49,7 +49,11 @@ def save_model(
     weights = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
     data = {
         "format": MODEL_FORMAT,
-        "network": {"width": network.width, "num_residual_blocks": network.num_residual_blocks},
+        "network": {
+            "width": network.width,
+            "num_residual_blocks": network.num_residual_blocks,
+            "upsampling": network.upsampling,
+        },
         "weights": {key: value.contiguous() for key, value in weights.items()},
         "metadata": {"version": __version__, **(metadata or {})},
     }

@@ -20,7 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fast_style.networks.transformer import OUTPUT_SCALE, InstanceNorm, TransformerNet
+from fast_style.networks.transformer import (
+    OUTPUT_SCALE,
+    InstanceNorm,
+    TransformerNet,
+    Upsampling,
+)
 
 _BLOCKS = 5  # residual blocks, in every project here
 
@@ -64,6 +69,7 @@ class _Project:
     affine: tuple[str, str] = ("weight", "bias")
     eps: float = 1e-5
     adds_residual_twice: bool = False
+    upsampling: Upsampling = "nearest"
 
     def keys(self) -> dict[str, str]:
         """Give our key -> the project's key for every parameter."""
@@ -165,18 +171,31 @@ _PROJECTS = (
         block=("conv1.conv", "conv1.norm", "conv2.conv", "conv2.norm"),
         colours=_RANGE_255,
     ),
+    # github.com/rrmina/fast-neural-style-pytorch, whose images are OpenCV's. Its first networks
+    # ended in a tanh, which a file does not show.
+    _Project(
+        name="rrmina",
+        convs=(
+            *(f"ConvBlock.{i}.conv_layer" for i in (0, 2, 4)),
+            *(f"DeconvBlock.{i}.conv_transpose" for i in (0, 2)),
+            "DeconvBlock.4.conv_layer",
+        ),
+        norms=(
+            *(f"ConvBlock.{i}.norm_layer" for i in (0, 2, 4)),
+            *(f"DeconvBlock.{i}.norm_layer" for i in (0, 2)),
+        ),
+        blocks=_names("ResidualBlock.{}", 0, _BLOCKS),
+        block=("conv1.conv_layer", "conv1.norm_layer", "conv2.conv_layer", "conv2.norm_layer"),
+        colours=_BGR_255,
+        upsampling="transposed",
+    ),
 )
 
 # A key that tells a project that cannot be imported, which project that is, and why it cannot.
 _REFUSED = (
     (
-        "DeconvBlock.0.conv_transpose.weight",  # github.com/rrmina/fast-neural-style-pytorch
-        "an rrmina checkpoint: upsamples by transposed convolution, which this version cannot run",
-    ),
-    (
         "encoder.4.residual.0.0.weight",  # github.com/pystiche/papers
-        "a pystiche_papers checkpoint: upsamples by transposed convolution, pads once and ends in "
-        "a tanh, which this version cannot run",
+        "a pystiche_papers checkpoint: pads once and ends in a tanh, which this version cannot run",
     ),
 )
 
@@ -193,6 +212,10 @@ def import_network(data: Mapping[Any, Any]) -> tuple[TransformerNet, str] | None
         keys = project.keys()
         if state.keys() == set(keys.values()):
             weights = {ours: state[theirs] for ours, theirs in keys.items()}
+            if project.upsampling == "transposed":
+                for i in (0, 1):  # torch holds these kernels as (channels, out channels, 3, 3)
+                    key = f"decoder.{i}.conv.weight"
+                    weights[key] = weights[key].transpose(0, 1)
             return _convert(project, weights), project.name
     for key, reason in _REFUSED:
         if key in state:
@@ -230,7 +253,7 @@ def _empty_network(project: _Project, weights: Mapping[str, Tensor]) -> Transfor
     """Build the network without memory; check that the weights fit it."""
     width = max(1, weights["encoder.0.norm.weight"].numel())
     with torch.device("meta"):
-        network = TransformerNet(width, _BLOCKS)
+        network = TransformerNet(width, _BLOCKS, upsampling=project.upsampling)
     names = project.keys()
     for key, expected in network.state_dict().items():
         found = weights[key]

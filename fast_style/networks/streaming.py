@@ -15,8 +15,7 @@ instance norm on its input, norm and ReLU are
 
 so a single `max` is all that a strip goes through: `a` moves into the next convolution's kernel and
 `t` into its bias. (A negative `a` is made positive by negating the convolution before it.) On the
-residual stream only `a` matters: a constant added to a channel is removed by the norms behind the
-convolutions that read the stream.
+residual stream `a (x - t)` is added as `a x`; what is owed goes into the bias of what reads it.
 
 A strip is (rows, columns, channels): the channels-last layout of one image.
 """
@@ -54,7 +53,7 @@ _CHUNK_PIXELS = 1 << 15
 _STRIP_PIXELS = 1 << 17
 
 Strip = Tensor
-Border = Literal["reflect", "replicate"]
+Border = Literal["reflect", "replicate", "zeros"]
 
 
 class StreamingTransformer:
@@ -82,7 +81,10 @@ class StreamingTransformer:
             (self._layer(block.conv1, block.norm1), self._layer(block.conv2, block.norm2))
             for block in residual_blocks
         ]
-        self._decoder = [self._layer(block.conv, block.norm, upsample_kernel) for block in decoder]
+        upsampling = network.upsampling
+        self._decoder_border: Border = "replicate" if upsampling == "nearest" else "zeros"
+        rewrite = partial(upsample_kernel, upsampling=upsampling)
+        self._decoder = [self._layer(block.conv, block.norm, rewrite) for block in decoder]
         self._head = self._layer(network.head, None, two_by_two_kernel)
 
     @torch.inference_mode()
@@ -157,10 +159,10 @@ class StreamingTransformer:
 
     def _decode(self, stream: "_Stream", recompute: bool) -> Iterator[Strip]:
         """Run the decoder and the head."""
-        up1, up2 = self._decoder
+        (up1, up2), border = self._decoder, self._decoder_border
         kernel, bias = up1.folded(stream.offset, self.dtype)
         half = _Maps(
-            lambda i: _to_space(_convolve(stream.take(i, "replicate"), kernel, bias)),
+            lambda i: _to_space(_convolve(stream.take(i, border), kernel, bias)),
             len(stream),
             chunk=2 * stream.chunk,
         )
@@ -168,7 +170,7 @@ class StreamingTransformer:
         kernel2, bias2 = up2.folded(norm1.threshold, self.dtype, scale=norm1.scale)
         full = _Maps(
             lambda i: _to_space(
-                _convolve(half.activated(i, norm1, (1, 1), self.dtype, "replicate"), kernel2, bias2)
+                _convolve(half.activated(i, norm1, (1, 1), self.dtype, border), kernel2, bias2)
             ),
             len(half),
             chunk=2 * half.chunk,
@@ -239,7 +241,6 @@ class _Normalization:
 
     scale: Tensor
     threshold: Tensor
-    mean: Tensor
 
 
 class _Plan:
@@ -326,7 +327,7 @@ class _Maps:
         mean = (share * means).sum(0)
         variance = (share * (variances + (means - mean).square())).sum(0)
         scale = layer.gamma / (variance + layer.eps).sqrt()
-        return _Normalization(scale=scale, threshold=mean - layer.beta / scale, mean=mean)
+        return _Normalization(scale=scale, threshold=mean - layer.beta / scale)
 
     def activated(
         self,
@@ -354,7 +355,8 @@ class _Maps:
         for row, part in parts:
             inside = _inside(padded, before, after)[row : row + part.shape[0]]
             torch.maximum(part.flatten(1), threshold, out=inside)
-        _fill_border(padded, margin, border, top=i == 0, bottom=i + 1 == self._count)
+        last = i + 1 == self._count
+        _fill_border(padded, margin, border, norm.threshold, top=i == 0, bottom=last)
         if consume or not self._hold:
             self.forget_before(i)
         return padded
@@ -395,7 +397,7 @@ class _Stream:
         """Add norm(branch), each strip when it is first read."""
         self._pending = branch, norm
         self._updated = 0
-        self.offset = self.offset + norm.scale * norm.mean
+        self.offset = self.offset + norm.scale * norm.threshold
 
     def padded(self, i: int, border: Border) -> Strip:
         """Give strip i, up to date, with its border."""
@@ -407,7 +409,8 @@ class _Stream:
             strip[0] = self._above
         if i + 1 < len(self):
             strip[-1] = self._strip(i + 1)[1]
-        _fill_border(strip, (1, 1), border, top=i == 0, bottom=i + 1 == len(self))
+        last = i + 1 == len(self)
+        _fill_border(strip, (1, 1), border, self.offset, top=i == 0, bottom=last)
         self._above = strip[-2].clone()
         return strip
 
@@ -474,18 +477,27 @@ def _inside(padded: Strip, before: int, after: int) -> Tensor:
 
 
 def _fill_border(
-    padded: Strip, margin: tuple[int, int], border: Border, *, top: bool, bottom: bool
+    padded: Strip,
+    margin: tuple[int, int],
+    border: Border,
+    zero: Tensor,
+    *,
+    top: bool,
+    bottom: bool,
 ) -> None:
-    """Fill the border columns and, at the image's top and bottom, the border rows."""
+    """Fill the border columns and, at the image's top and bottom, the border rows.
+
+    `zero` is what stands for 0 in the maps, by channel.
+    """
     before, after = margin
     step = 1 if border == "reflect" else 0
     for axis, first, last in ((0, top, bottom), (1, True, True)):
         lines = padded.transpose(0, axis)
         end = lines.shape[0] - after - 1
         for k in range(1, before + 1 if first else 1):
-            lines[before - k] = lines[before + k * step]
+            lines[before - k] = zero.to(lines) if border == "zeros" else lines[before + k * step]
         for k in range(1, after + 1 if last else 1):
-            lines[end + k] = lines[end - k * step]
+            lines[end + k] = zero.to(lines) if border == "zeros" else lines[end - k * step]
 
 
 def _border_index(size: int, margin: int) -> Tensor:

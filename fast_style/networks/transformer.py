@@ -8,9 +8,15 @@ The layers are written in the form that runs fast, in the channels-last layout; 
 textbook layer that its docstring names, with the textbook layer's parameters.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+# "transposed" is what Johnson et al. have, and some other projects' networks; it leaves a
+# checkerboard, so networks trained here are "nearest".
+Upsampling = Literal["nearest", "transposed"]
 
 # Two stride-2 convolutions: a feature map at the bottom has a quarter of the image's edge.
 STRIDE = 4
@@ -28,10 +34,17 @@ class TransformerNet(nn.Module):
     many. 1,679,235 parameters at width 32, 424,899 at width 16.
     """
 
-    def __init__(self, width: int = 32, num_residual_blocks: int = 5) -> None:
+    def __init__(
+        self,
+        width: int = 32,
+        num_residual_blocks: int = 5,
+        *,
+        upsampling: Upsampling = "nearest",
+    ) -> None:
         super().__init__()
         self.width = width
         self.num_residual_blocks = num_residual_blocks
+        self.upsampling = upsampling
         self.encoder = nn.Sequential(
             ConvBlock(3, width, kernel_size=9),
             ConvBlock(width, 2 * width, kernel_size=3, stride=2),
@@ -41,7 +54,8 @@ class TransformerNet(nn.Module):
             *(ResidualBlock(4 * width) for _ in range(num_residual_blocks))
         )
         self.decoder = nn.Sequential(
-            UpsampleBlock(4 * width, 2 * width), UpsampleBlock(2 * width, width)
+            UpsampleBlock(4 * width, 2 * width, upsampling),
+            UpsampleBlock(2 * width, width, upsampling),
         )
         # Johnson et al. end in a scaled tanh; a linear head keeps colours from going dull.
         self.head = nn.Conv2d(width, 3, kernel_size=9)
@@ -85,17 +99,24 @@ class ResidualBlock(nn.Module):
 
 
 class UpsampleBlock(nn.Module):
-    """Nearest-neighbour upsampling by 2, reflection-padded 3x3 convolution, instance norm, ReLU."""
+    """Upsampling by 2 with a 3x3 kernel, instance norm, ReLU.
 
-    # Johnson et al. use a transposed convolution here; upsampling avoids its checkerboard.
+    "nearest": nearest-neighbour upsampling and a reflection-padded convolution. "transposed": a
+    transposed convolution with stride 2, padding 1 and output padding 1, whose kernel is held as
+    (out channels, channels, 3, 3).
+    """
 
-    def __init__(self, channels: int, out_channels: int) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, upsampling: Upsampling = "nearest"
+    ) -> None:
         super().__init__()
+        self.upsampling = upsampling
         self.conv = nn.Conv2d(channels, out_channels, kernel_size=3)
         self.norm = InstanceNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.norm(upsample_conv2d(x, self.conv.weight, self.conv.bias)), inplace=True)
+        x = upsample_conv2d(x, self.conv.weight, self.conv.bias, self.upsampling)
+        return F.relu(self.norm(x), inplace=True)
 
 
 class InstanceNorm(nn.Module):
@@ -139,26 +160,34 @@ def pad_to_stride(images: Tensor) -> Tensor:
     return images
 
 
-def upsample_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def upsample_conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None, upsampling: Upsampling = "nearest"
+) -> Tensor:
     """(N, C, H, W) -> (N, D, 2H, 2W): conv3x3(reflect_pad(nearest_upsample(x, 2), 1)).
 
     After nearest upsampling the 3x3 kernel meets only 2x2 different pixels, so the same sums come
     from one 2x2 convolution with 4 D outputs at the low resolution, with 2.25 times fewer
-    multiplications. (Reflecting the upsampled image is replicating the small one.)
+    multiplications. (Reflecting the upsampled image is replicating the small one.) A transposed
+    convolution is one of that form too, beyond whose border there are zeros.
     """
-    x = conv2d_channels_last(replicate_one(x), upsample_kernel(weight), _repeat(bias, 4))
+    padded = replicate_one(x) if upsampling == "nearest" else F.pad(x, (1, 1, 1, 1))
+    x = conv2d_channels_last(padded, upsample_kernel(weight, upsampling), _repeat(bias, 4))
     return depth_to_space(x)[..., 1:-1, 1:-1].contiguous(memory_format=torch.channels_last)
 
 
-def upsample_kernel(weight: Tensor) -> Tensor:
+def upsample_kernel(weight: Tensor, upsampling: Upsampling = "nearest") -> Tensor:
     """(D, C, 3, 3) -> (4 D, C, 2, 2): the kernel with which `upsample_conv2d` convolves.
 
-    Between two low-resolution rows lie two rows of the output: the lower row of the upper pixel
-    sees them as (first two taps, last tap), the upper row of the lower pixel as (first tap, last
-    two taps).
+    Between two low-resolution rows lie two rows of the output. "nearest": the lower row of the
+    upper pixel sees them as (first two taps, last tap), the upper row of the lower pixel as (first
+    tap, last two taps). "transposed": as (last tap, first tap) and as (nothing, middle tap).
     """
-    taps = weight.new_tensor([[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]])
-    kernel = torch.einsum("aik,bjl,dckl->abdcij", taps, taps, weight)
+    taps = {
+        "nearest": [[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]],
+        "transposed": [[[0, 0, 1], [1, 0, 0]], [[0, 0, 0], [0, 1, 0]]],
+    }
+    matrix = weight.new_tensor(taps[upsampling])
+    kernel = torch.einsum("aik,bjl,dckl->abdcij", matrix, matrix, weight)
     return kernel.reshape(-1, weight.shape[1], 2, 2)
 
 

@@ -14,7 +14,7 @@ from synthetic import write_photos
 from fast_style.checkpoint import save_model
 from fast_style.networks.transformer import TransformerNet
 
-COUNT = 12
+COUNT = 24
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_a_model_file_is_plain_data(tmp_path: Path, tiny_network: TransformerNet
     data = torch.load(save_model(tmp_path / "a.pth", tiny_network), weights_only=True)
     assert set(data) == {"format", "network", "weights", "metadata"}
     assert data["format"] == "fast-style/1"
-    assert data["network"] == {"width": 4, "num_residual_blocks": 1}
+    assert data["network"] == {"width": 4, "num_residual_blocks": 1, "upsampling": "nearest"}
 
 
 def test_a_state_comes_back_and_the_newest_two_are_kept(tmp_path: Path) -> None:
