@@ -340,33 +340,25 @@ class _Maps:
         consume: bool = False,
     ) -> Strip:
         """Give max(x, threshold) of strip i with so many rows and columns before and after it."""
-        strip = self.strip(i)
         before, after = margin
-        padded = strip.new_empty(
-            (before + strip.shape[0] + after, before + strip.shape[1] + after, strip.shape[2]),
+        padded = _pad(
+            self.strip(i),
+            above=self.strip(i - 1)[-before:] if i > 0 else None,
+            below=self.strip(i + 1)[:after] if after and i + 1 < self._count else None,
+            last=i + 1 == self._count,
+            margin=margin,
+            border=border,
+            zero=norm.threshold,
+            floor=norm.threshold,
             dtype=dtype,
         )
-        threshold = norm.threshold.to(dtype).to(strip.dtype).repeat(strip.shape[1])
-        parts = [(before, strip)]
-        if i > 0:
-            parts.append((0, self.strip(i - 1)[-before:]))
-        if after and i + 1 < self._count:
-            parts.append((before + strip.shape[0], self.strip(i + 1)[:after]))
-        for row, part in parts:
-            inside = _inside(padded, before, after)[row : row + part.shape[0]]
-            torch.maximum(part.flatten(1), threshold, out=inside)
-        last = i + 1 == self._count
-        _fill_border(padded, margin, border, norm.threshold, top=i == 0, bottom=last)
         if consume or not self._hold:
             self.forget_before(i)
         return padded
 
 
 class _Stream:
-    """The residual stream: strips that carry a border of one pixel, updated in place.
-
-    What is stored is the stream plus `offset`, a constant a channel.
-    """
+    """The residual stream, updated in place: what is stored is the stream plus `offset`."""
 
     def __init__(self, strips: Sequence[Strip], offset: Tensor, chunk: int) -> None:
         self._strips: list[Strip | None] = list(strips)
@@ -374,19 +366,16 @@ class _Stream:
         self.chunk = chunk
         self._pending: tuple[_Maps, _Normalization] | None = None
         self._updated = len(strips)
-        self._above = torch.empty(0)
+        self._above: Tensor | None = None
 
     @classmethod
     def from_maps(cls, maps: _Maps, norm: _Normalization) -> "_Stream":
         """Begin with relu(norm(maps))."""
         strips = []
         for i in range(len(maps)):
-            raw = maps.strip(i)
-            padded = raw.new_empty((raw.shape[0] + 2, raw.shape[1] + 2, raw.shape[2]))
-            inside, columns = _inside(padded, 1, 1)[1:-1], raw.shape[1]
-            torch.maximum(raw.flatten(1), norm.threshold.to(raw).repeat(columns), out=inside)
-            inside.mul_(norm.scale.to(raw).repeat(columns))
-            strips.append(padded)
+            strip = maps.strip(i)
+            torch.maximum(strip, norm.threshold.to(strip), out=strip)
+            strips.append(strip.mul_(norm.scale.to(strip)))
             maps.forget_before(i + 1)
         return cls(strips, norm.scale * norm.threshold, maps.chunk)
 
@@ -400,32 +389,36 @@ class _Stream:
         self.offset = self.offset + norm.scale * norm.threshold
 
     def padded(self, i: int, border: Border) -> Strip:
-        """Give strip i, up to date, with its border."""
+        """Give strip i, up to date, with a border of one pixel; strips are read in order."""
         while self._updated < min(i + 2, len(self)):
             self._update(self._updated)
             self._updated += 1
-        strip = self._strip(i)
-        if i > 0:
-            strip[0] = self._above
-        if i + 1 < len(self):
-            strip[-1] = self._strip(i + 1)[1]
-        last = i + 1 == len(self)
-        _fill_border(strip, (1, 1), border, self.offset, top=i == 0, bottom=last)
-        self._above = strip[-2].clone()
-        return strip
+        strip, last = self._strip(i), i + 1 == len(self)
+        padded = _pad(
+            strip,
+            above=self._above if i > 0 else None,
+            below=None if last else self._strip(i + 1)[:1],
+            last=last,
+            margin=(1, 1),
+            border=border,
+            zero=self.offset,
+            floor=None,
+            dtype=strip.dtype,
+        )
+        self._above = strip[-1:].clone()
+        return padded
 
     def take(self, i: int, border: Border) -> Strip:
         """Give strip i for the last time."""
-        strip = self.padded(i, border)
+        padded = self.padded(i, border)
         self._strips[i] = None
-        return strip
+        return padded
 
     def _update(self, i: int) -> None:
         if self._pending:
             branch, norm = self._pending
-            raw = branch.strip(i)
-            scale = norm.scale.to(raw).repeat(raw.shape[1])
-            _inside(self._strip(i), 1, 1)[1:-1].addcmul_(raw.flatten(1), scale)
+            raw, strip = branch.strip(i), self._strip(i)
+            strip.flatten(1).addcmul_(raw.flatten(1), norm.scale.to(raw).repeat(raw.shape[1]))
             branch.forget_before(i + 1)
 
     def _strip(self, i: int) -> Strip:
@@ -470,10 +463,41 @@ def _mean_and_variance(strip: Strip) -> tuple[Tensor, Tensor]:
     return mean.float(), variance.float()
 
 
-def _inside(padded: Strip, before: int, after: int) -> Tensor:
-    """(h, w, C) -> (h, (w - before - after) C): all rows without the border columns."""
-    channels = padded.shape[2]
-    return padded.flatten(1)[:, before * channels : padded.shape[1] * channels - after * channels]
+def _pad(
+    strip: Strip,
+    *,
+    above: Strip | None,
+    below: Strip | None,
+    last: bool,
+    margin: tuple[int, int],
+    border: Border,
+    zero: Tensor,
+    floor: Tensor | None,
+    dtype: torch.dtype,
+) -> Strip:
+    """Copy a strip between the rows above and below it and its border columns.
+
+    `margin` says how many rows and columns before and after; above the image's top (no `above`) and
+    below its bottom (`last`) the border is made. Values below `floor`, by channel, become it.
+    """
+    before, after = margin
+    height, width, channels = strip.shape
+    padded = strip.new_empty(
+        (before + height + after, before + width + after, channels), dtype=dtype
+    )
+    # All rows without the border columns: a line of memory a row.
+    inside = padded.flatten(1)[:, before * channels : (before + width) * channels]
+    floor = None if floor is None else floor.to(dtype).to(strip.dtype).repeat(width)
+    for row, part in ((0, above), (before, strip), (before + height, below)):
+        if part is None:
+            continue
+        target = inside[row : row + part.shape[0]]
+        if floor is None:
+            target.copy_(part.flatten(1))
+        else:
+            torch.maximum(part.flatten(1), floor, out=target)
+    _fill_border(padded, margin, border, zero, top=above is None, bottom=last)
+    return padded
 
 
 def _fill_border(
