@@ -97,19 +97,24 @@ def _meminfo_available() -> int:
         return 4 << 30
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory(*, up_to: int | None = None) -> None:
     """Tell glibc to keep freed blocks for reuse instead of returning them to the system.
 
     Every activation above 32 MB is otherwise mapped and unmapped anew; at 1024×1024 these page
-    faults are half of a forward pass. It changes the whole process, so only programs call it.
-    Elsewhere than on glibc it does nothing.
+    faults are half of a forward pass. Blocks above `up_to` bytes, which is 32 MB at most, still go
+    back at once: where large blocks come and go among small ones that stay, kept ones would leave
+    holes. It changes the whole process, so only programs call it. Elsewhere than on glibc it does
+    nothing.
     """
     if not sys.platform.startswith("linux"):
         return
-    m_trim_threshold, m_mmap_max = -1, -4
+    m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    mallopt(m_mmap_max, 0)
+    if up_to is None:
+        mallopt(m_mmap_max, 0)
+    else:
+        mallopt(m_mmap_threshold, up_to)
     mallopt(m_trim_threshold, 2**31 - 1)

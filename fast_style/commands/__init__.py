@@ -50,10 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
-def run(command: Callable[[], int]) -> int:
-    """Run a command's body as a program: log to stderr, one line and exit code 2 for a mistake."""
+def run(command: Callable[[], int], *, keep_up_to: int | None = None) -> int:
+    """Run a command's body as a program: log to stderr, one line and exit code 2 for a mistake.
+
+    `keep_up_to` is for `devices.keep_freed_memory`.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    keep_freed_memory()
+    keep_freed_memory(up_to=keep_up_to)
     try:
         return command()
     except KeyboardInterrupt:

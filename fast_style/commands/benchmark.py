@@ -169,7 +169,7 @@ class _OurCase(_PlainCase):
     def __call__(self) -> Callable[[], object]:
         from fast_style.stylization import Stylizer
 
-        keep_freed_memory()  # as our programs do
+        keep_freed_memory(up_to=32 << 20)  # as scripts/stylize.py does
         stylizer = Stylizer(_network(self.channels), precision=self.precision, device="cpu")
         image = photo_like(self.height, self.width)
         return lambda: stylizer(image)

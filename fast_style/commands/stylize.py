@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     # What Pillow warns of is either in an ImageError too, or of no consequence.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    return run(lambda: _sheet(options) if options.sheet else _stylize(options))
+    # Strips of ordinary images are smaller; those of huge ones must leave no holes in the memory.
+    return run(lambda: _sheet(options) if options.sheet else _stylize(options), keep_up_to=32 << 20)
 
 
 def _parser() -> argparse.ArgumentParser:
