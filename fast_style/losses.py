@@ -17,15 +17,18 @@ Other systems chose otherwise: sums instead of means, Gram matrices divided by s
 nothing, other total variations. The optimisation baseline's recipes name these; training does not.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
+from fast_style.config import LossConfig
 from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layer
 
+LossT = TypeVar("LossT", bound=LossConfig)
 Reduction = Literal["mean", "sum"]
 # The Gram matrix divided by C H W; by the map's positions H W; by the image's pixels; by nothing;
 # or, instead of it, the feature map itself.
@@ -265,6 +268,35 @@ def balanced_layers(
             name: strength * _BALANCE * weight / sum(style_layers.values()) / values[name]
             for name, weight in style_layers.items()
         },
+    )
+
+
+def with_raw_weights(
+    loss: LossT, features: VGGFeatures, style_image: Tensor, content: Tensor | None
+) -> LossT:
+    """Give the loss's config with the raw weights that its `strength` comes to, if it has one.
+
+    `content`, (N, 3, H, W) typical photos, is what the strength is measured at. Raises ValueError.
+    """
+    if loss.strength is None:
+        return loss
+    if content is None:
+        raise ValueError("loss.strength needs content images to be measured at")
+    content_layers, style_layers = balanced_layers(
+        features,
+        style_image,
+        content,
+        content_layers=loss.content_layers,
+        style_layers=loss.style_layers,
+        strength=loss.strength,
+    )
+    return dataclasses.replace(
+        loss,
+        strength=None,
+        content_layers=content_layers,
+        style_layers=style_layers,
+        content_weight=1.0,
+        style_weight=1.0,
     )
 
 

@@ -22,7 +22,7 @@ from fast_style.config import (
     OptimizationConfig,
 )
 from fast_style.images import resize, resize_long_edge
-from fast_style.losses import Losses, PerceptualLoss, balanced_layers
+from fast_style.losses import Losses, PerceptualLoss, with_raw_weights
 from fast_style.networks.vgg import VGGFeatures
 from fast_style.weights import load_vgg
 
@@ -417,25 +417,14 @@ def build_criterion(
 
     `content`, (1, 3, H, W), is what `loss.strength` is measured at, with the first style image.
     """
-    content_layers, style_layers = loss.content_layers, loss.style_layers
-    content_weight, style_weight = loss.content_weight, loss.style_weight
-    if loss.strength is not None:
-        content_layers, style_layers = balanced_layers(
-            features,
-            styles[0],
-            content,
-            content_layers=content_layers,
-            style_layers=style_layers,
-            strength=loss.strength,
-        )
-        content_weight = style_weight = 1.0
+    loss = with_raw_weights(loss, features, styles[0], content)
     return PerceptualLoss(
         features,
         styles,
-        content_layers=content_layers,
-        style_layers=style_layers,
-        content_weight=content_weight,
-        style_weight=style_weight,
+        content_layers=loss.content_layers,
+        style_layers=loss.style_layers,
+        content_weight=loss.content_weight,
+        style_weight=loss.style_weight,
         tv_weight=loss.tv_weight,
         style_shares=shares,
         style_statistic=loss.style_statistic,

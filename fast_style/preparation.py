@@ -15,7 +15,7 @@ from fast_style.config import Config, ConfigError, locate
 from fast_style.data import ContentImages, center_crop, find_images, hold_out, scan_images
 from fast_style.devices import resolve_device, resolve_precision
 from fast_style.images import load_image, resize_long_edge, to_float
-from fast_style.losses import PerceptualLoss, balanced_layers
+from fast_style.losses import PerceptualLoss, with_raw_weights
 from fast_style.networks.transformer import TransformerNet
 from fast_style.networks.vgg import canonical_layer
 from fast_style.weights import load_vgg
@@ -93,34 +93,22 @@ def build_criterion(
     except ValueError as error:
         raise ConfigError(f"loss: {error}") from None
     features = load_vgg(loss.network, layers, path=loss.weights).to(style_image.device)
-    content_layers, style_layers = loss.content_layers, loss.style_layers
-    content_weight, style_weight = loss.content_weight, loss.style_weight
     try:
-        if loss.strength is not None:
-            assert content is not None
-            content_layers, style_layers = balanced_layers(
-                features,
-                style_image,
-                content,
-                content_layers=content_layers,
-                style_layers=style_layers,
-                strength=loss.strength,
-            )
-            content_weight = style_weight = 1.0
+        loss = with_raw_weights(loss, features, style_image, content)
         return PerceptualLoss(
             features,
             style_image,
-            content_layers=content_layers,
-            style_layers=style_layers,
-            content_weight=content_weight,
-            style_weight=style_weight,
+            content_layers=loss.content_layers,
+            style_layers=loss.style_layers,
+            content_weight=loss.content_weight,
+            style_weight=loss.style_weight,
             tv_weight=loss.tv_weight,
         )
     except ValueError as error:
         raise ConfigError(f"style.image: {config.style.image}: {error}") from None
 
 
-def with_raw_weights(config: Config, criterion: PerceptualLoss) -> Config:
+def objective_config(config: Config, criterion: PerceptualLoss) -> Config:
     """Write the weights that `loss.strength` came to into the config: the very same objective."""
     raw = dataclasses.replace(
         config.loss,

@@ -34,7 +34,7 @@ from fast_style.files import atomic_write, remove_unfinished
 from fast_style.images import to_float
 from fast_style.losses import Losses, PerceptualLoss
 from fast_style.monitoring import Monitor
-from fast_style.preparation import Inputs, initial_network, prepare, with_raw_weights
+from fast_style.preparation import Inputs, initial_network, objective_config, prepare
 
 log = logging.getLogger(__name__)
 
@@ -353,7 +353,7 @@ class _Run:
     def _save(self) -> None:
         """Write the model and, after it, the state: a killed run never lacks the model."""
         trainee, config = self.trainee, to_dict(self.config)
-        objective = with_raw_weights(self.config, self.inputs.criterion)
+        objective = objective_config(self.config, self.inputs.criterion)
         # A run that goes on from this state has no older snapshot.
         self.snapshot = trainee.state()
         save_model(
