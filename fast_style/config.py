@@ -50,9 +50,11 @@ class DataConfig:
 
     A crop is a random square whose side is between `min_crop` and 1 times the image's short side.
     Without `validation`, `held_out` images of `train` are kept for it (at most a fifth of them).
+    `description` is what a model card says of them, and of their licence: whose photos, how many.
     """
 
     train: tuple[Path, ...]
+    description: str = ""
     validation: tuple[Path, ...] = ()
     held_out: int = _number(16, 1)
     min_crop: float = _number(0.75, 0, 1, above=True)
@@ -398,7 +400,7 @@ def _convert_scalar(value: Any, hint: type, source: str, key: str) -> Any:
             raise wrong
         return value
     if hint in (str, Path):
-        if not isinstance(value, str | Path) or not str(value):
+        if not isinstance(value, str | Path) or (hint is Path and not str(value)):
             raise wrong
         return hint(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -481,7 +483,7 @@ _NOUNS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",
-    str: "a word",
+    str: "text",
     Path: "a path",
 }
 _TYPE_WORDS: dict[type, str] = {

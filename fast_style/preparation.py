@@ -6,15 +6,16 @@ Nothing is written here; a run that fails on its inputs leaves nothing behind.
 import dataclasses
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fast_style.checkpoint import find_model, load_model
-from fast_style.config import Config, ConfigError, locate
+from fast_style.config import Config, ConfigError, StyleConfig, locate
 from fast_style.data import ContentImages, center_crop, find_images, hold_out, scan_images
 from fast_style.devices import resolve_device, resolve_precision
-from fast_style.images import load_image, resize_long_edge, to_float
+from fast_style.images import ImageError, load_image, resize_long_edge, to_float
 from fast_style.losses import PerceptualLoss, with_raw_weights
 from fast_style.networks.transformer import TransformerNet
 from fast_style.networks.vgg import canonical_layer
@@ -44,8 +45,7 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     data, training = config.data, config.training
     on = resolve_device(device)
     dtype = resolve_precision(training.precision, on)
-    style = load_image(locate(config.style.image, key="style.image"))
-    style = resize_long_edge(style, config.style.size)[None].to(on)
+    style = load_style_image(config.style).to(on)
     paths = find_images([locate(path, key="data.train") for path in data.train])
     held = [locate(path, key="data.validation") for path in data.validation]
     held = find_images(held) if held else []
@@ -74,6 +74,29 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
             for path in held[:_NUM_PREVIEWS]
         },
     )
+
+
+def load_style_image(style: StyleConfig) -> Tensor:
+    """Load the style image, (1, 3, H, W), at the size at which its statistics are taken.
+
+    Raises ConfigError for one that cannot be read, and says where to get one that is not there.
+    """
+    path = locate(style.image, key="style.image")
+    try:
+        image = load_image(path)
+    except ImageError as error:
+        cure = "" if path.exists() else _where_to_get(path)
+        raise ConfigError(f"style.image: {error}{cure}") from None
+    return resize_long_edge(image, style.size)[None]
+
+
+def _where_to_get(path: Path) -> str:
+    if path.is_absolute():
+        return ""
+    readme = Path("styles/README.md")
+    if path.parent == readme.parent and readme.is_file():
+        return f"; {readme} says where to get it"
+    return f" in {Path.cwd()}, where relative paths begin"
 
 
 def build_criterion(

@@ -1,8 +1,11 @@
-"""`scripts/convert.py candy.pth candy-converted.pth`: another project's model as one of ours."""
+"""`scripts/convert.py IN OUT`: a model of this program from one of another, or at half the size."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from fast_style.checkpoint import MODEL_FORMAT, load_model, save_model
 from fast_style.commands import check_writable, run
@@ -11,18 +14,27 @@ from fast_style.commands import check_writable, run
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert; exit 0 when the file is written, 2 with one line on a mistake."""
     parser = argparse.ArgumentParser(prog="convert.py", description=__doc__)
-    parser.add_argument("input", type=Path, metavar="IN", help="another project's checkpoint")
+    parser.add_argument("input", type=Path, metavar="IN", help="a model, also another project's")
     parser.add_argument("output", type=Path, metavar="OUT", help=f"the {MODEL_FORMAT} file")
+    parser.add_argument("--half", action="store_true", help="store float16: half the bytes")
     options = parser.parse_args(arguments)
-    return run(lambda: _convert(options.input, options.output))
+    return run(lambda: _convert(options.input, options.output, half=options.half))
 
 
-def _convert(source: Path, output: Path) -> int:
+def _convert(source: Path, output: Path, *, half: bool) -> int:
     check_writable(output)
     if output.exists() and source.exists() and output.samefile(source):
         raise ValueError(f"{output}: is the input; name another file")
     model = load_model(source)
-    save_model(output, model.network, metadata=model.metadata)
+    if half and any(_overflows(weight) for weight in model.network.state_dict().values()):
+        raise ValueError(f"{source}: its weights are too large for float16: leave out --half")
+    dtype = torch.float16 if half else torch.float32
+    save_model(output, model.network, metadata=model.metadata, dtype=dtype)
     origin = model.metadata.get("imported_from", MODEL_FORMAT)
-    print(f"{output}: from {origin}, width {model.network.width}")
+    stored = ", float16" if half else ""
+    print(f"{output}: from {origin}, width {model.network.width}{stored}")
     return 0
+
+
+def _overflows(weight: Tensor) -> bool:
+    return bool((weight.isfinite() & weight.half().isinf()).any())

@@ -1,10 +1,12 @@
 """`scripts/evaluate.py --model wave --images DIR`: a network against the optimisation baseline."""
 
 import argparse
+import itertools
 import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 import yaml
@@ -16,6 +18,7 @@ from fast_style.data import find_images, scan_images
 from fast_style.devices import resolve_device
 from fast_style.evaluation import (
     Certificate,
+    Initial,
     certify,
     draw_plot,
     format_table,
@@ -34,6 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", required=True, type=Path, help="held-out photos")
     parser.add_argument("--n", type=_count, default=50, help="how many of them (default: 50)")
     parser.add_argument("--sizes", type=_sizes, default=(256,), help="as in 256,512,1024")
+    parser.add_argument(
+        "--initial",
+        type=_initials,
+        default=("content",),
+        metavar="IMAGE",
+        help="where L-BFGS starts: content (default), noise as in the paper, or content,noise",
+    )
     parser.add_argument("--steps", type=_count, default=200, help="of L-BFGS (default: 200)")
     parser.add_argument("--style", type=Path, help="the model's style image, if it moved")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
@@ -55,6 +65,13 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(_count(size) for size in text.split(","))
 
 
+def _initials(text: str) -> tuple[str, ...]:
+    initials = tuple(text.split(","))
+    if unknown := set(initials) - set(get_args(Initial)):
+        raise argparse.ArgumentTypeError(f"{unknown.pop()!r} is not content or noise")
+    return initials
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     for output in filter(None, (options.json, options.plot)):
         check_writable(output)
@@ -69,14 +86,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     smallest = torch.zeros(1, 3, *[min(options.sizes)] * 2, device=resolve_device(options.device))
     criterion(smallest, criterion.content_targets(smallest))
     certificates = []
-    for size in options.sizes:
-        print(f"{size}×{size}: {count} images", flush=True)
+    for size, initial in itertools.product(options.sizes, options.initial):
+        print(f"{size}×{size} from {initial}: {count} images", flush=True)
         certificates.append(
             certify(
                 model.network,
                 criterion,
                 paths,
                 size=size,
+                initial=initial,
                 steps=options.steps,
                 device=options.device,
                 on_image=lambda result: print(f"  {result}", flush=True),
@@ -115,7 +133,7 @@ def _log(folder: Path, model: Model, certificates: Sequence[Certificate], plot: 
     monitor = TensorBoardMonitor(folder)
     monitor.start(0, 0, yaml.safe_dump(model.metadata["config"], sort_keys=False))
     for certificate in certificates:
-        tag = f"certificate/{certificate.size}"
+        tag = f"certificate/{certificate.size}/{certificate.initial}"
         for step, total in enumerate(certificate.baseline):
             monitor.scalars(step, {f"{tag}/baseline": total, f"{tag}/network": certificate.network})
         if math.isfinite(certificate.steps):

@@ -23,13 +23,14 @@ TinyData = Callable[..., dict[str, Any]]
 
 
 def result(network: float, *baseline: float) -> ImageResult:
-    return ImageResult(image="a.png", network=network, baseline=baseline)
+    return ImageResult(image="a.png", content=10, network=network, baseline=baseline)
 
 
 @pytest.fixture
 def certificate() -> Certificate:
     return Certificate(
         size=256,
+        initial="content",
         device="cpu",
         images=(result(5, 10, 6, 5, 1), result(1, 10, 6, 5, 3), result(20, 10, 6, 5, 2)),
         network_seconds=0.1,
@@ -62,7 +63,7 @@ def test_the_table_says_what_its_columns_are(certificate: Certificate) -> None:
     assert lines[0].split("  ")[-1].strip() == "x500"
     assert lines[1] == lines[2]
     assert lines[1].split() == (
-        "256 3 10 8.667 2 2 0 to >3 0.1000 0.5000 500 2500".split()  # noqa: SIM905
+        "256 content 3 10 8.667 2 2 0 to >3 0.1000 0.5000 500 2500".split()  # noqa: SIM905
     )
     assert {len(line) for line in lines[:3]} == {len(lines[0])}
 
@@ -94,13 +95,30 @@ def test_a_certificate_holds_the_training_objective(model: Model, photos: Path) 
     content = torch.nn.functional.interpolate(content, (32, 32), mode="bicubic", antialias=True)
     targets = criterion.content_targets(content.clamp(0, 1))
     at_content = criterion(content.clamp(0, 1), targets).total.item()
-    assert heard[0].baseline[0] == pytest.approx(at_content, rel=1e-2)
+    assert heard[0].baseline[0] == heard[0].content == pytest.approx(at_content, rel=1e-2)
     at_network = criterion(model.network(content).clamp(0, 1), targets).total.item()
     assert heard[0].network == pytest.approx(at_network, rel=1e-2)
     for image in heard:
         assert len(image.baseline) == 7
         assert list(image.baseline) == sorted(image.baseline, reverse=True)
         assert image.baseline[-1] < image.baseline[0]
+
+
+def test_the_baseline_can_start_at_noise_as_the_papers_does(model: Model, photos: Path) -> None:
+    criterion = training_objective(model, device="cpu")
+    paths = sorted(photos.iterdir())[:1]
+    from_content, from_noise = (
+        certify(model.network, criterion, paths, size=32, initial=initial, steps=3, device="cpu")
+        for initial in ("content", "noise")
+    )
+    assert from_noise.content == pytest.approx(from_content.content)
+    assert from_noise.network == pytest.approx(from_content.network)
+    assert from_noise.baseline[0] != pytest.approx(from_noise.content, rel=1e-2)
+    again = certify(
+        model.network, criterion, paths, size=32, initial="noise", steps=3, device="cpu"
+    )
+    assert again.baseline == pytest.approx(from_noise.baseline)
+    assert from_noise.summary()["initial"] == "noise"
 
 
 def test_a_style_image_that_moved_can_be_named(

@@ -1,13 +1,11 @@
 """`scripts/benchmark.py stylize`: one forward pass on the CPU, against the plain network."""
 
 import argparse
-from collections.abc import Callable
 
 import torch
-from torch import Tensor
 
 from fast_style.commands.benchmark.plain import PlainTransformerNet
-from fast_style.commands.benchmark.timing import Case, interleave, peak_rate, photo_like
+from fast_style.commands.benchmark.timing import Case, Timed, interleave, peak_rate, photo_like
 from fast_style.devices import Precision, has_native_bf16, keep_freed_memory, resolve_precision
 from fast_style.networks.transformer import TransformerNet
 
@@ -26,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     precisions: list[Precision] = ["float32"]
     if has_native_bf16(cpu):
         precisions.append("bf16")
-    peaks = {name: peak_rate(resolve_precision(name, cpu)) for name in precisions}
+    peaks = {name: peak_rate(resolve_precision(name, cpu), cpu) for name in precisions}
     print(f"{torch.get_num_threads()} threads; torch {torch.__version__}; width {options.width}")
     for precision, peak in peaks.items():
         print(
@@ -38,14 +36,14 @@ def run(options: argparse.Namespace) -> int:
         for precision in precisions:
             cases[f"ours {precision}"] = _OurCase(options.width, height, width, precision)
         results = interleave(cases, options.runs)
-        plain = results["plain"][0]
-        for name, (seconds, memory) in results.items():
+        plain = results["plain"].seconds
+        for name, timing in results.items():
             floating = 2 * _macs_per_pixel(options.width, rewritten=name != "plain")
             peak = peaks["bf16" if name == "ours bf16" else "float32"]
-            share = floating * height * width / seconds / peak
+            share = floating * height * width / timing.seconds / peak
             print(
-                f"{f'{width}x{height}':>11} {name:>14} {seconds * 1e3:7.0f} "
-                f"{plain / seconds:6.2f} {share:8.0%} {memory / 1e6:6.0f}"
+                f"{f'{width}x{height}':>11} {name:>14} {timing.seconds * 1e3:7.0f} "
+                f"{plain / timing.seconds:6.2f} {share:8.0%} {timing.memory / 1e6:6.0f}"
             )
     return 0
 
@@ -54,13 +52,13 @@ class _PlainCase:
     def __init__(self, channels: int, height: int, width: int) -> None:
         self.channels, self.height, self.width = channels, height, width
 
-    def __call__(self) -> Callable[[], object]:
+    def __call__(self) -> Timed:
         network = PlainTransformerNet(_network(self.channels)).eval()
         image = photo_like(self.height, self.width)[None]
 
-        def forward() -> Tensor:
+        def forward() -> None:
             with torch.no_grad():
-                return network(image)
+                network(image)
 
         return forward
 
@@ -70,13 +68,17 @@ class _OurCase(_PlainCase):
         super().__init__(channels, height, width)
         self.precision = precision
 
-    def __call__(self) -> Callable[[], object]:
+    def __call__(self) -> Timed:
         from fast_style.stylization import Stylizer
 
         keep_freed_memory(up_to=32 << 20)  # as scripts/stylize.py does
         stylizer = Stylizer(_network(self.channels), precision=self.precision, device="cpu")
         image = photo_like(self.height, self.width)
-        return lambda: stylizer(image)
+
+        def forward() -> None:
+            stylizer(image)
+
+        return forward
 
 
 def _network(width: int) -> TransformerNet:

@@ -4,7 +4,8 @@ import contextlib
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -12,8 +13,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# A case gives the function that is timed; it is built inside the process that runs it.
-Case = Callable[[], Callable[[], object]]
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timing:
+    """A case's median seconds, the growth of its peak memory in bytes, and its parts' seconds."""
+
+    seconds: float
+    memory: int
+    parts: Mapping[str, float]
+
+
+# What is timed; it may give the seconds of its parts.
+Timed = Callable[[], dict[str, float] | None]
+# A case gives what is timed; it is built inside the process that runs it.
+Case = Callable[[], Timed]
+# Seconds, memory growth, seconds of the parts.
+_Run = tuple[float, int, dict[str, float]]
 
 
 def photo_like(height: int, width: int, *, seed: int = 0) -> Tensor:
@@ -27,20 +42,30 @@ def photo_like(height: int, width: int, *, seed: int = 0) -> Tensor:
     return (0.5 + image[0] / 4).clamp(0, 1)
 
 
-def peak_rate(dtype: torch.dtype) -> float:
-    """Measure the machine's best rate of floating-point operations, a second, on a convolution."""
-    x = torch.randn(1, 128, 512, 512).to(dtype, memory_format=torch.channels_last)
-    kernel = torch.randn(128, 128, 3, 3).to(dtype, memory_format=torch.channels_last)
+def peak_rate(dtype: torch.dtype, device: torch.device) -> float:
+    """Measure the device's best rate of floating-point operations, a second, on a convolution."""
+    channels, size = 128, 512
+    x = torch.randn(1, channels, size, size, device=device)
+    x = x.to(dtype, memory_format=torch.channels_last)
+    kernel = torch.randn(channels, channels, 3, 3, device=device)
+    kernel = kernel.to(dtype, memory_format=torch.channels_last)
     best = float("inf")
     for _ in range(8):
         start = time.perf_counter()
         F.conv2d(x, kernel)
+        wait(device)
         best = min(best, time.perf_counter() - start)
-    return 2 * 9 * 128 * 128 * 510 * 510 / best
+    return 2 * 9 * channels**2 * (size - 2) ** 2 / best
 
 
-def interleave(cases: dict[str, Case], runs: int) -> dict[str, tuple[float, int]]:
-    """Time the cases in turn; give each one's median seconds and peak memory growth in bytes."""
+def wait(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleave(cases: Mapping[str, Case], runs: int) -> dict[str, Timing]:
+    """Time the cases in turn, after one run of each to warm up."""
     context = multiprocessing.get_context("spawn")
     pipes = {}
     processes = []
@@ -51,20 +76,24 @@ def interleave(cases: dict[str, Case], runs: int) -> dict[str, tuple[float, int]
         pipes[name] = ours
         processes.append(process)
         ours.recv()
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
-    memory = dict.fromkeys(cases, 0)
-    for turn in range(runs + 1):
+    runs_of: dict[str, list[_Run]] = {name: [] for name in cases}
+    for _ in range(runs + 1):
         for name, pipe in pipes.items():
             pipe.send(True)
-            elapsed, grown = pipe.recv()
-            memory[name] = max(memory[name], grown)
-            if turn:  # the first is the warm-up
-                seconds[name].append(elapsed)
+            runs_of[name].append(pipe.recv())
     for pipe in pipes.values():
         pipe.send(False)
     for process in processes:
         process.join()
-    return {name: (statistics.median(seconds[name]), memory[name]) for name in cases}
+    return {name: _timing(runs) for name, runs in runs_of.items()}
+
+
+def _timing(runs: list[_Run]) -> Timing:
+    return Timing(
+        seconds=statistics.median(seconds for seconds, _, _ in runs[1:]),
+        memory=max(grown for _, grown, _ in runs),
+        parts={name: statistics.median(run[2][name] for run in runs[1:]) for name in runs[1][2]},
+    )
 
 
 def _serve(pipe: Connection, case: Case) -> None:
@@ -74,8 +103,8 @@ def _serve(pipe: Connection, case: Case) -> None:
         pipe.send(None)
         while pipe.recv():
             start = time.perf_counter()
-            function()
-            pipe.send((time.perf_counter() - start, _resident("VmHWM") - base))
+            parts = function()
+            pipe.send((time.perf_counter() - start, _resident("VmHWM") - base, parts or {}))
 
 
 def _resident(field: str) -> int:

@@ -1,0 +1,27 @@
+"""The benchmarks run, and say what they time; what they find is not tested."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        ("stylize --runs 1 --sizes 33x32 --width 2", ("33x32", "plain", "ours float32", "of peak")),
+        (
+            "train --runs 1 --size 16 --batch-size 2 --width 2 --device cpu",
+            ("batch 2, 16x16", "plain", "ours float32", "VGG on the content", "network backward"),
+        ),
+    ],
+)
+def test_a_benchmark_prints_its_table(arguments: str, rows: tuple[str, ...]) -> None:
+    command = [sys.executable, str(SCRIPT), *arguments.split()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    for row in rows:
+        assert row in result.stdout

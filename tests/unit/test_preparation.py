@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+from synthetic import photo
+
+from fast_style.config import ConfigError, StyleConfig
+from fast_style.preparation import load_style_image
+
+
+def message_for(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_style_image(StyleConfig(image=path))
+    return str(caught.value)
+
+
+def test_the_style_image_has_the_long_edge_of_its_statistics(tmp_path: Path) -> None:
+    photo(1, 40, 80).save(tmp_path / "a.png")
+    assert load_style_image(StyleConfig(image=tmp_path / "a.png", size=60)).shape == (1, 3, 30, 60)
+    assert load_style_image(StyleConfig(image=tmp_path / "a.png", size=0)).shape == (1, 3, 40, 80)
+
+
+def test_a_missing_painting_is_told_with_its_source(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    message = message_for(Path("styles/no_such_painting.jpg"))
+    assert message == (
+        "style.image: styles/no_such_painting.jpg: no such image file; "
+        "styles/README.md says where to get it"
+    )
+
+
+def test_a_missing_style_image_of_ones_own_is_told_with_the_folder_it_was_looked_for_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "README.md").write_text("not about pictures")
+    monkeypatch.chdir(tmp_path)
+    looked = f"no such image file in {tmp_path}, where relative paths begin"
+    assert message_for(Path("a.jpg")) == f"style.image: a.jpg: {looked}"
+    assert message_for(Path("styles/wave.jpg")) == f"style.image: styles/wave.jpg: {looked}"
+    absolute = tmp_path / "a.jpg"
+    assert message_for(absolute) == f"style.image: {absolute}: no such image file"
+
+
+def test_a_damaged_style_image_is_not_called_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"no picture")
+    message = message_for(path)
+    assert message.startswith(f"style.image: {path}: ")
+    assert "no such" not in message
