@@ -9,13 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fast_style.checkpoint import CheckpointError, load_model, save_model
-    from fast_style.config import Config, ConfigError, load_config
+    from fast_style.config import Config, ConfigError, OptimizationConfig, load_config
     from fast_style.data import ContentImages, DataError
-    from fast_style.images import ImageError, load_image, save_image
+    from fast_style.images import (
+        ImageError,
+        Picture,
+        load_image,
+        read_picture,
+        save_image,
+        write_picture,
+    )
     from fast_style.losses import Losses, PerceptualLoss, gram_matrix, total_variation
     from fast_style.networks.transformer import TransformerNet
     from fast_style.networks.vgg import VGGFeatures
-    from fast_style.stylization import Stylizer, stylize_file
+    from fast_style.optimization import OptimizationError, optimize_image
+    from fast_style.stylization import Stylizer, stylize_file, stylize_picture
     from fast_style.training import train
     from fast_style.weights import WeightsError, load_vgg
 
@@ -23,13 +31,21 @@ __version__ = "0.1.0"
 
 _ROOMS = {
     "checkpoint": ("CheckpointError", "load_model", "save_model"),
-    "config": ("Config", "ConfigError", "load_config"),
+    "config": ("Config", "ConfigError", "OptimizationConfig", "load_config"),
     "data": ("ContentImages", "DataError"),
-    "images": ("ImageError", "load_image", "save_image"),
+    "images": (
+        "ImageError",
+        "Picture",
+        "load_image",
+        "read_picture",
+        "save_image",
+        "write_picture",
+    ),
     "losses": ("Losses", "PerceptualLoss", "gram_matrix", "total_variation"),
     "networks.transformer": ("TransformerNet",),
     "networks.vgg": ("VGGFeatures",),
-    "stylization": ("Stylizer", "stylize_file"),
+    "optimization": ("OptimizationError", "optimize_image"),
+    "stylization": ("Stylizer", "stylize_file", "stylize_picture"),
     "training": ("train",),
     "weights": ("WeightsError", "load_vgg"),
 }
@@ -43,7 +59,10 @@ __all__ = [
     "DataError",
     "ImageError",
     "Losses",
+    "OptimizationConfig",
+    "OptimizationError",
     "PerceptualLoss",
+    "Picture",
     "Stylizer",
     "TransformerNet",
     "VGGFeatures",
@@ -54,11 +73,15 @@ __all__ = [
     "load_image",
     "load_model",
     "load_vgg",
+    "optimize_image",
+    "read_picture",
     "save_image",
     "save_model",
     "stylize_file",
+    "stylize_picture",
     "total_variation",
     "train",
+    "write_picture",
 ]
 
 

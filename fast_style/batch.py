@@ -7,10 +7,20 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
-from fast_style.images import ImageError, Picture, read_picture, set_depth, write_picture
+from fast_style.images import (
+    ImageError,
+    Picture,
+    check_fits,
+    format_of,
+    nearest_format,
+    read_picture,
+    set_depth,
+    write_picture,
+)
 from fast_style.jobs import STREAM, Job
 from fast_style.stylization import Stylizer, stylize_picture
 
@@ -60,12 +70,12 @@ def run_jobs(
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         for job in jobs[1:]:
             reading = reader.submit(_read, job, saving)
-            stage = _stylize(stylizer, *stage)
+            stage = _stylize(stylizer, *stage, saving)
             if writing:
                 yield writing.result()
             writing = writer.submit(_write, *stage, saving)
             stage = reading.result()
-        stage = _stylize(stylizer, *stage)
+        stage = _stylize(stylizer, *stage, saving)
         if writing:
             yield writing.result()
     yield _write(*stage, saving)
@@ -84,18 +94,22 @@ def _read(job: Job, saving: Saving) -> _Stage:
     return picture, replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
 
 
-def _stylize(stylizer: Stylizer, picture: Picture | None, result: Result) -> _Stage:
+def _stylize(stylizer: Stylizer, picture: Picture | None, result: Result, saving: Saving) -> _Stage:
     if picture is None:
         return None, result
     start = time.perf_counter()
     try:
+        height, width = stylizer.output_size(*picture.pixels.shape[-2:])
+        file_format = _format(picture, result.job, saving)
+        check_fits(_destination(result.job), file_format, height, width)
         picture = stylize_picture(stylizer, picture)
+    except ImageError as error:
+        return None, replace(result, error=str(error))
     except (MemoryError, RuntimeError) as error:
         if not _is_memory_error(error):
             raise
         reason = f"{result.job.input}: too large for the memory there is: try --tile 64 or --size"
         return None, replace(result, error=reason)
-    height, width = picture.pixels.shape[-2:]
     seconds = result.seconds + time.perf_counter() - start
     return picture, replace(result, seconds=seconds, size=(width, height))
 
@@ -110,8 +124,8 @@ def _write(picture: Picture | None, result: Result, saving: Saving) -> Result:
             path.parent.mkdir(parents=True, exist_ok=True)
         lost = write_picture(
             picture,
-            sys.stdout.buffer if path == STREAM else path,
-            file_format=saving.file_format if path == STREAM else None,
+            _destination(result.job),
+            file_format=_format(picture, result.job, saving),
             quality=saving.quality,
             keep_metadata=saving.keep_metadata,
         )
@@ -119,6 +133,16 @@ def _write(picture: Picture | None, result: Result, saving: Saving) -> Result:
         return replace(result, size=None, error=_reason(path, error))
     seconds = result.seconds + time.perf_counter() - start
     return replace(result, seconds=seconds, notes=(*result.notes, *lost))
+
+
+def _destination(job: Job) -> Path | BinaryIO:
+    return sys.stdout.buffer if job.output == STREAM else job.output
+
+
+def _format(picture: Picture, job: Job, saving: Saving) -> str:
+    if job.output != STREAM:
+        return format_of(job.output)
+    return saving.file_format or nearest_format(picture)
 
 
 def _reason(path: Path, error: Exception) -> str:

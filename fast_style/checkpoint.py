@@ -21,6 +21,8 @@ MODEL_FORMAT = "fast-style/1"
 STATE_FORMAT = "fast-style-state/1"
 # The newest may be damaged by the disk; the one before it is still there.
 STATES_KEPT = 2
+# The models that travel with the package.
+SHIPPED = Path(__file__).parent / "models"
 
 
 class CheckpointError(ValueError):
@@ -109,7 +111,7 @@ def find_model(model: str | Path) -> Path:
     tried = [path]
     if path.parent == Path():
         name = path.name.removesuffix(".pth")
-        shipped = Path(__file__).parent / "models" / f"{name}.pth"
+        shipped = SHIPPED / f"{name}.pth"
         for candidate in (
             Path("checkpoints", name, f"{name}.pth"),
             Path("checkpoints", f"{name}.pth"),
@@ -122,6 +124,11 @@ def find_model(model: str | Path) -> Path:
         f"no model {str(model)!r}; tried {', '.join(map(str, tried))}. "
         "Train one with scripts/train.py, or name a .pth file"
     )
+
+
+def shipped_models() -> list[Path]:
+    """List the models that travel with the package, by name."""
+    return sorted(SHIPPED.glob("*.pth"))
 
 
 def save_state(run_dir: Path, step: int, state: Mapping[str, Any]) -> Path:

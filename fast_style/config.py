@@ -50,6 +50,7 @@ class DataConfig:
 
     A crop is a random square whose side is between `min_crop` and 1 times the image's short side.
     Without `validation`, `held_out` images of `train` are kept for it (at most a fifth of them).
+    `cache` is a folder for the decoded images (`cache.py`): loading is faster, no pixel differs.
     `description` is what a model card says of them, and of their licence: whose photos, how many.
     """
 
@@ -60,6 +61,7 @@ class DataConfig:
     min_crop: float = _number(0.75, 0, 1, above=True)
     flip: bool = True
     workers: int = _number(2, 0, 256)
+    cache: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,18 +101,23 @@ class TrainingConfig:
     `schedule` "cosine" holds the learning rate for the first two thirds of the steps, then lowers
     it along a half cosine to a tenth. `ema_decay` 0 saves the last weights instead of an average.
     `init_from` begins with the weights of a model, by path or name, instead of random ones: another
-    style's are many times closer to this one's than those are.
+    style's are many times closer to this one's than those are. `batch_size` is that of all
+    processes together. `mixed_sizes` gives each step crops of one of these sizes instead of
+    `image_size`, which remains that of validation. `compile` "auto" compiles the networks on CUDA,
+    for long runs.
     """
 
     steps: int = _number(40_000, 1)
     init_from: Path | None = None
     batch_size: int = _number(4, 1)
     image_size: int = _number(256, 32)
+    mixed_sizes: tuple[int, ...] = _number((), 32)
     learning_rate: float = _number(1e-3, 0, above=True)
     schedule: Literal["constant", "cosine"] = "cosine"
     max_gradient_norm: float | None = _number(None, 0, above=True)
     ema_decay: float = _number(0.999, 0, 0.999999)
     precision: Precision = "auto"
+    compile: Literal["auto", True, False] = "auto"
     seed: int = _number(0, 0, 2**63 - 1)
     log_every: int = _number(10, 1)
     validate_every: int = _number(500, 1)
@@ -328,8 +335,10 @@ def build(cls: type[T], data: Any, source: str, key: str = "") -> T:
             cure = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
             raise ConfigError(f"{source}: {dotted}: unknown key; {cure}")
         values[name] = _convert(value, hints[name], source, dotted)
-        if (bounds := fields[name].metadata.get("bounds")) and values[name] is not None:
-            _check_bounds(values[name], bounds, f"{source}: {dotted}")
+        if bounds := fields[name].metadata.get("bounds"):
+            numbers = values[name] if isinstance(values[name], tuple) else (values[name],)
+            for number in (number for number in numbers if number is not None):
+                _check_bounds(number, bounds, f"{source}: {dotted}")
     for name, f in fields.items():
         no_default = dataclasses.MISSING
         if name not in values and f.default is no_default and f.default_factory is no_default:
@@ -383,13 +392,13 @@ def _convert(value: Any, hint: Any, source: str, key: str) -> Any:
     if origin is not None and issubclass(_runtime(origin), Mapping):
         return _convert_layers(value, source, key)
     if origin is Literal:
-        if value in arguments and not isinstance(value, bool):
-            return value
-        near = difflib.get_close_matches(str(value), arguments, n=1)
+        for choice in arguments:
+            if value == choice and type(value) is type(choice):  # 1 is not True
+                return value
+        known = [str(c).lower() if isinstance(c, bool) else str(c) for c in arguments]
+        near = difflib.get_close_matches(str(value), known, n=1)
         hint_text = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(
-            f"{source}: {key}: {value!r} is not one of {', '.join(map(str, arguments))}{hint_text}"
-        )
+        raise ConfigError(f"{source}: {key}: {value!r} is not one of {', '.join(known)}{hint_text}")
     return _convert_scalar(value, hint, source, key)
 
 

@@ -26,29 +26,40 @@ from fast_style.formats.decoding import (
     ImageError,
     Source,
     decode,
+    load_if_plain,
     on_white,
     opened,
     with_bits,
 )
-from fast_style.formats.encoding import FORMATS, WITH_ALPHA, WITH_DEPTH, encode, format_of
-from fast_style.formats.metadata import Metadata, read_metadata
+from fast_style.formats.encoding import (
+    FORMATS,
+    WITH_ALPHA,
+    WITH_DEPTH,
+    check_size,
+    encode,
+    format_of,
+)
+from fast_style.formats.metadata import Metadata, fitting, read_metadata
 
 __all__ = [
     "EXTENSIONS",
     "ImageError",
     "Picture",
+    "check_fits",
     "fill_transparent",
     "format_of",
     "from_float",
     "from_linear_light",
     "image_to_tensor",
     "load_image",
+    "nearest_format",
     "open_rgb",
     "read_picture",
     "read_size",
     "resize",
     "resize_long_edge",
     "save_image",
+    "scaled_size",
     "set_depth",
     "to_float",
     "to_linear_light",
@@ -105,13 +116,13 @@ def write_picture(
     """Write to a path, whose extension is the format, or to a stream; give notes of what was lost.
 
     A file appears whole or not at all. `quality`, 1 to 100, matters to JPEG, WebP and AVIF: from 90
-    on chroma is kept at full resolution. `keep_metadata` keeps EXIF, XMP and resolution. Raises
-    ImageError.
+    on chroma is kept at full resolution. `keep_metadata` keeps EXIF, XMP, IPTC and resolution.
+    Raises ImageError.
     """
     if isinstance(output, str):
         output = Path(output)
     if file_format is None:
-        file_format = format_of(output) if isinstance(output, Path) else _nearest(picture)
+        file_format = format_of(output) if isinstance(output, Path) else nearest_format(picture)
     colors = picture.pixels.permute(1, 2, 0).contiguous().numpy()
     alpha = None if picture.alpha is None else picture.alpha.numpy()
     notes = []
@@ -120,9 +131,8 @@ def write_picture(
         colors, alpha = on_white(colors, alpha), None
     if not (file_format in WITH_DEPTH and deep.available()):
         colors, alpha = with_bits(colors, 8), None if alpha is None else with_bits(alpha, 8)
-    metadata = picture.metadata if keep_metadata else Metadata()
-    if metadata.exif and file_format == "TIFF" and picture.pixels.dtype == torch.uint16:
-        notes.append("its EXIF is lost: tifffile writes none; XMP is kept")
+    metadata, lost = fitting(picture.metadata if keep_metadata else Metadata(), file_format)
+    notes += lost
     # Given a file, Pillow takes a short write, as of a full disk, for a whole one.
     encoded = io.BytesIO()
     try:
@@ -139,10 +149,21 @@ def write_picture(
             file.write(encoded.getbuffer())
             file.flush()
     except (OSError, ImageError) as error:
-        reason = getattr(error, "strerror", None) or error
-        name = output if isinstance(output, Path) else "output stream"
-        raise ImageError(f"{name}: cannot be written: {reason}") from None
+        raise _unwritable(output, error) from None
     return tuple(notes)
+
+
+def check_fits(output: Path | BinaryIO, file_format: str, height: int, width: int) -> None:
+    """Raise ImageError if a picture of this size is too large for the format of its file."""
+    try:
+        check_size(file_format, width, height)
+    except ImageError as error:
+        raise _unwritable(output, error) from None
+
+
+def nearest_format(picture: Picture) -> str:
+    """Give a picture's own format, or PNG where that is one which cannot be written."""
+    return picture.file_format if picture.file_format in FORMATS.values() else "PNG"
 
 
 def load_image(path: str | Path) -> Tensor:
@@ -174,13 +195,20 @@ def open_rgb(path: str | Path, *, at_least: int = 0) -> Image.Image:
         if at_least:
             # Draft mode takes the largest reduction that leaves both sides at least this large.
             image.draft("RGB", (at_least, at_least))
+        if load_if_plain(file, image):
+            return image.copy()
         # Without torch, whose threads would not survive in the forked workers that call this.
         return Image.fromarray(with_bits(_flat(decode(file, image)), 8))
 
 
-def read_size(path: str | Path) -> tuple[int, int]:
-    """Read a file's width and height, as stored, from its header. Raises ImageError."""
+def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
+    """Read a file's width and height, as stored, from its header. Raises ImageError.
+
+    With `at_least`, what `open_rgb` would make of them.
+    """
     with opened(path) as (_, image):
+        if at_least:
+            image.draft("RGB", (at_least, at_least))
         return image.size
 
 
@@ -190,7 +218,9 @@ def image_to_tensor(image: Image.Image) -> Tensor:
 
 
 def to_float(pixels: Tensor) -> Tensor:
-    """Uint8 or uint16 -> float32 in [0, 1]."""
+    """Uint8 or uint16 -> float32 in [0, 1]; what is float already stays as it is."""
+    if pixels.is_floating_point():
+        return pixels
     return pixels.float() / torch.iinfo(pixels.dtype).max
 
 
@@ -226,11 +256,15 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 
 def resize_long_edge(image: Tensor, long_edge: int) -> Tensor:
     """Resize to a long edge of so many pixels, keeping the proportions (0: leave as it is)."""
-    height, width = image.shape[-2:]
+    return resize(image, *scaled_size(*image.shape[-2:], long_edge=long_edge))
+
+
+def scaled_size(height: int, width: int, *, long_edge: int) -> tuple[int, int]:
+    """Give height and width at a long edge of so many pixels (0: as they are)."""
     if not long_edge:
-        return image
+        return height, width
     scale = long_edge / max(height, width)
-    return resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def set_depth(picture: Picture, bits: int) -> Picture:
@@ -264,9 +298,9 @@ def fill_transparent(pixels: Tensor, alpha: Tensor) -> None:
         band.copy_(torch.where(alpha[rows] == 0, filled, band))
 
 
-def _nearest(picture: Picture) -> str:
-    """Give a picture's own format, or PNG where that is one which cannot be written."""
-    return picture.file_format if picture.file_format in FORMATS.values() else "PNG"
+def _unwritable(output: Path | BinaryIO, error: Exception) -> ImageError:
+    name = output if isinstance(output, Path) else "output stream"
+    return ImageError(f"{name}: cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 def _flat(decoded: Decoded) -> Channels:

@@ -1,6 +1,7 @@
 """What a training run needs from outside: its inputs, found, checked and loaded.
 
-Nothing is written here; a run that fails on its inputs leaves nothing behind.
+Nothing is written here but the cache of photos, last, where one is asked for; a run that fails on
+its inputs leaves nothing behind.
 """
 
 import dataclasses
@@ -11,14 +12,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fast_style import distributed
+from fast_style.cache import open_cache
 from fast_style.checkpoint import find_model, load_model
 from fast_style.config import Config, ConfigError, StyleConfig, locate
-from fast_style.data import ContentImages, center_crop, find_images, hold_out, scan_images
+from fast_style.data import ContentImages, center_crop, decoded_edge
 from fast_style.devices import resolve_device, resolve_precision
 from fast_style.images import ImageError, load_image, resize_long_edge, to_float
 from fast_style.losses import PerceptualLoss, with_raw_weights
 from fast_style.networks.transformer import TransformerNet
 from fast_style.networks.vgg import canonical_layer
+from fast_style.photos import find_images, hold_out, scan_images
 from fast_style.weights import load_vgg
 
 log = logging.getLogger(__name__)
@@ -40,8 +44,32 @@ class Inputs:
     previews: dict[str, Tensor]
 
 
+def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
+    """Prepare in every process of a run, in the main one first; a run of one just prepares.
+
+    The others find what it has downloaded and cached, and take over what `loss.strength` came to.
+    """
+    batch_size, processes = config.training.batch_size, distributed.world_size()
+    objective = config
+    with distributed.together():
+        if batch_size % processes:
+            raise ConfigError(
+                f"training.batch_size: {batch_size} images cannot be shared equally by {processes} "
+                f"processes: make it {processes * max(1, round(batch_size / processes))}, or start "
+                "another number of processes"
+            )
+        if distributed.is_main():
+            inputs = prepare(config, device=distributed.local_device(device))
+            objective = objective_config(config, inputs.criterion)
+    objective = distributed.from_main(objective)
+    with distributed.together(), distributed.only_main_speaks():
+        if not distributed.is_main():
+            inputs = prepare(objective, device=distributed.local_device(device))
+    return inputs
+
+
 def prepare(config: Config, *, device: str = "auto") -> Inputs:
-    """Find, check and load what a run needs, cheap checks first; writes nothing."""
+    """Find, check and load what a run needs, cheap checks first; the cache of photos comes last."""
     data, training = config.data, config.training
     on = resolve_device(device)
     dtype = resolve_precision(training.precision, on)
@@ -50,29 +78,44 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     held = [locate(path, key="data.validation") for path in data.validation]
     held = find_images(held) if held else []
     criterion = None if config.loss.strength else build_criterion(config, style)
-    usable = scan_images(paths).usable
+    scan = scan_images(paths)
+    usable = scan.usable
     if held:
         held = scan_images(held).usable
     else:
         usable, held = hold_out(usable, data.held_out)
-    log.info("content images: %d to train on, %d held out", len(usable), len(held))
+    counts = f"{len(usable):,} to train on, {len(held):,} held out"
+    log.info("content images: %s; %s", scan.summary(), counts)
     size = training.image_size
     validation = torch.stack([center_crop(path, size) for path in held])
     if criterion is None:
         criterion = build_criterion(config, style, content=to_float(validation.to(on)))
+    previews = {
+        path.stem: resize_long_edge(load_image(path), _PREVIEW_EDGE)
+        for path in held[:_NUM_PREVIEWS]
+    }
+    cache = None
+    if data.cache:
+        # Of the held-out images too: how many these are shall not matter to a cache.
+        folder = locate(data.cache, key="data.cache")
+        largest = max([size, *training.mixed_sizes])
+        cache = open_cache(folder, scan.usable, at_least=decoded_edge(largest, data.min_crop))
     return Inputs(
         device=on,
         dtype=dtype,
         style_image=style,
         criterion=criterion,
         images=ContentImages(
-            usable, size, seed=training.seed, min_crop=data.min_crop, flip=data.flip
+            usable,
+            size,
+            mixed_sizes=training.mixed_sizes,
+            seed=training.seed,
+            min_crop=data.min_crop,
+            flip=data.flip,
+            cache=cache,
         ),
         validation=validation,
-        previews={
-            path.stem: resize_long_edge(load_image(path), _PREVIEW_EDGE)
-            for path in held[:_NUM_PREVIEWS]
-        },
+        previews=previews,
     )
 
 

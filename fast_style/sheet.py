@@ -7,13 +7,17 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fast_style.images import from_float, image_to_tensor, to_float
+from fast_style.images import from_float, image_to_tensor, resize, to_float
 from fast_style.stylization import Stylizer
 
 _GAP = 12
 _LABEL_HEIGHT = 28
 _FONT_SIZE = 18
+_LINE_HEIGHT = 22
 _INK = (40, 40, 40)
+_PALE = (200, 200, 200)
+
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
@@ -33,6 +37,51 @@ def contact_sheet(
     return to_float(image_to_tensor(_paste(rows)))
 
 
+def comparison_sheet(
+    rows: Sequence[tuple[str, Tensor, Sequence[Tensor | str]]],
+    *,
+    columns: Sequence[Sequence[str]],
+    styles: Sequence[tuple[str, Tensor]],
+) -> Tensor:
+    """Named photos, each with every column's picture of it, or why there is none -> (3, H, W).
+
+    A column is headed by its lines of text. `styles` are the named style image of all columns,
+    which goes to the corner, or one for each.
+    """
+    cells = [cell for _, photo, row in rows for cell in (photo, *row)]
+    width = max(cell.shape[-1] for cell in cells if isinstance(cell, Tensor))
+    small = [(name, _to_width(style, width)) for name, style in styles]
+    style_height = max(style.shape[-2] for _, style in small) + _LABEL_HEIGHT
+    text_height = _LINE_HEIGHT * max(len(lines) for lines in columns)
+    heights = [max(c.shape[-2] for c in (p, *r) if isinstance(c, Tensor)) for _, p, r in rows]
+    sheet = Image.new(
+        "RGB",
+        (
+            _GAP + (width + _GAP) * (1 + len(columns)),
+            _GAP + style_height + text_height + sum(h + _LABEL_HEIGHT + _GAP for h in heights),
+        ),
+        "white",
+    )
+    lefts = [_GAP + (width + _GAP) * column for column in range(1 + len(columns))]
+    for left, (name, style) in zip(lefts if len(small) == 1 else lefts[1:], small, strict=False):
+        _place(sheet, (left, _GAP), style)
+        _write(sheet, (left, _GAP + style.shape[-2] + 4), name, width)
+    for left, lines in zip(lefts[1:], columns, strict=True):
+        for index, line in enumerate(lines):
+            place = (left, style_height + text_height - _LINE_HEIGHT * (len(lines) - index))
+            _write(sheet, place, line, width, keep_end=True)
+    top = _GAP + style_height + text_height
+    for (name, photo, row), height in zip(rows, heights, strict=True):
+        for left, cell in zip(lefts, (photo, *row), strict=True):
+            if isinstance(cell, Tensor):
+                _place(sheet, (left, top), cell)
+            else:
+                _draw_empty(sheet, (left, top), (width, height), cell)
+        _write(sheet, (_GAP, top + height + 4), name, width)
+        top += height + _LABEL_HEIGHT + _GAP
+    return to_float(image_to_tensor(sheet))
+
+
 def _paste(rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Image.Image:
     """Paste rows of labelled pictures, each column as wide as its widest."""
     width = max(picture.shape[-1] for row in rows for _, picture in row)
@@ -45,21 +94,55 @@ def _paste(rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Image.Image:
         ),
         "white",
     )
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(_FONT_SIZE)
     top = _GAP
     for row, height in zip(rows, heights, strict=True):
         for column, (label, picture) in enumerate(row):
             left = _GAP + column * (width + _GAP)
-            pixels = from_float(picture, torch.uint8).permute(1, 2, 0).contiguous().cpu()
-            sheet.paste(Image.fromarray(pixels.numpy()), (left, top))
-            place = (left, top + height + 4)
-            draw.text(place, _shortened(label, font, width), fill=_INK, font=font)
+            _place(sheet, (left, top), picture)
+            _write(sheet, (left, top + height + 4), label, width)
         top += height + _LABEL_HEIGHT + _GAP
     return sheet
 
 
-def _shortened(label: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
+def _place(sheet: Image.Image, place: tuple[int, int], picture: Tensor) -> None:
+    pixels = from_float(picture, torch.uint8).permute(1, 2, 0).contiguous().cpu()
+    sheet.paste(Image.fromarray(pixels.numpy()), place)
+
+
+def _write(
+    sheet: Image.Image, place: tuple[int, int], label: str, width: int, *, keep_end: bool = False
+) -> None:
+    """Write a line, shortened to fit: at its end, or at its beginning."""
+    font = ImageFont.load_default(_FONT_SIZE)
+    label = (
+        _shortened(label[::-1], font, width)[::-1] if keep_end else _shortened(label, font, width)
+    )
+    ImageDraw.Draw(sheet).text(place, label, fill=_INK, font=font)
+
+
+def _draw_empty(
+    sheet: Image.Image, place: tuple[int, int], size: tuple[int, int], reason: str
+) -> None:
+    """Draw a frame with the reason in it, as much of it as there is room for."""
+    (left, top), (width, height) = place, size
+    ImageDraw.Draw(sheet).rectangle((left, top, left + width - 1, top + height - 1), outline=_PALE)
+    font = ImageFont.load_default(_FONT_SIZE)
+    lines = [""]
+    for word in reason.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if not lines[-1] or font.getlength(longer) <= width - 2 * _GAP:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    for index, line in enumerate(lines[: max(1, (height - _GAP) // _LINE_HEIGHT)]):
+        _write(sheet, (left + _GAP, top + _GAP + _LINE_HEIGHT * index), line, width - 2 * _GAP)
+
+
+def _to_width(image: Tensor, width: int) -> Tensor:
+    return resize(image, max(1, round(image.shape[-2] * width / image.shape[-1])), width)
+
+
+def _shortened(label: str, font: _Font, width: float) -> str:
     if font.getlength(label) <= width:
         return label
     while label and font.getlength(f"{label}…") > width:

@@ -16,7 +16,10 @@ COMMANDS = {
     "stylize": "apply a trained network to photos",
     "optimize": "optimise one image: the slow baseline, by recipe",
     "evaluate": "compare a network with the baseline",
+    "sweep": "try settings, and see what they do side by side",
+    "models": "list the models that are shipped",
     "convert": "rewrite another project's model as one of this program",
+    "check-data": "tell what a training would find in folders of photos",
 }
 
 # By name, so that a command does not import the rooms that it does not use.
@@ -27,6 +30,7 @@ _USER_MISTAKES = frozenset(
         "DataError",
         "ImageError",
         "OptimizationError",
+        "ProcessLostError",
         "TrainingError",
         "WeightsError",
     )
@@ -37,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `fast-style COMMAND ...`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments and arguments[0] in COMMANDS:
-        module = importlib.import_module(f"fast_style.commands.{arguments[0]}")
+        name = arguments[0].replace("-", "_")
+        module = importlib.import_module(f"fast_style.commands.{name}")
         return int(module.main(arguments[1:]))
     usage = "usage: fast-style COMMAND ...\n\ncommands:\n" + "".join(
         f"  {name:10} {what}\n" for name, what in COMMANDS.items()
@@ -63,9 +68,13 @@ def run(command: Callable[[], int], *, keep_up_to: int | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        if type(error).__name__ not in _USER_MISTAKES and type(error) is not ValueError:
+        name = type(error).__name__
+        if name not in (*_USER_MISTAKES, "ToldElsewhereError") and type(error) is not ValueError:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if name != "ToldElsewhereError":
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        if name == "ProcessLostError":
+            os._exit(2)  # what still waits for the lost process cannot be ended in good order
         return 2
 
 

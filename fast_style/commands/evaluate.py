@@ -14,7 +14,6 @@ from torch import Tensor
 
 from fast_style.checkpoint import Model, find_model, load_model, save_model
 from fast_style.commands import check_writable, run
-from fast_style.data import find_images, scan_images
 from fast_style.devices import resolve_device
 from fast_style.evaluation import (
     Certificate,
@@ -28,6 +27,7 @@ from fast_style.files import atomic_write
 from fast_style.images import image_to_tensor, save_image, to_float
 from fast_style.monitoring import TensorBoardMonitor
 from fast_style.networks.transformer import TransformerNet
+from fast_style.photos import find_images, scan_images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,18 +1,23 @@
 """`scripts/stylize.py --model wave in.jpg`: apply a trained network to photos.
 
 IMAGE is a file, a folder, a quoted glob, or - for standard input. Finished outputs are skipped, so
-the same command goes on where it was interrupted.
+the same command goes on where it was interrupted. `torchrun --nproc-per-node N scripts/stylize.py`
+shares the images among N processes.
 """
 
 import argparse
 import contextlib
+import io
 import json
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
+import torch
+
+from fast_style import distributed
 from fast_style.batch import Result, Saving, run_jobs
 from fast_style.checkpoint import CheckpointError, find_model
 from fast_style.commands import run
@@ -37,11 +42,20 @@ _SHEET_EDGE = 512
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Stylize; exit 0 when all is done, 1 when some images failed, 2 with one line on a mistake."""
-    options = _parser().parse_args(arguments)
     # What Pillow warns of is either in an ImageError too, or of no consequence.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that is no valid UTF-8 must not end the run; in JSON, \udcff is what it means.
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+    def command() -> int:
+        with distributed.joined():
+            with distributed.only_main_speaks():
+                options = _parser().parse_args(arguments)
+            return _sheet(options) if options.sheet else _stylize(options)
+
     # Strips of ordinary images are smaller; those of huge ones must leave no holes in the memory.
-    return run(lambda: _sheet(options) if options.sheet else _stylize(options), keep_up_to=32 << 20)
+    return run(command, keep_up_to=32 << 20)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     files.add_argument(
         "--depth", type=int, choices=(8, 16), help="bits a channel (default: the image's own)"
     )
-    files.add_argument("--keep-metadata", action="store_true", help="keep EXIF, GPS, XMP")
+    files.add_argument("--keep-metadata", action="store_true", help="keep EXIF, GPS, XMP, IPTC")
     files.add_argument("--manifest", type=Path, help="write a line of JSON for each image")
     files.add_argument("--json", action="store_true", help="print the same lines instead")
     look = parser.add_argument_group("look")
@@ -101,6 +115,32 @@ def _tile(text: str) -> Tile:
 
 
 def _stylize(options: argparse.Namespace) -> int:
+    """Stylize this process's share of the images."""
+    with distributed.together():
+        # All processes see the folder as it is before any of them writes into it.
+        stylizer, jobs, saving = _prepare(options)
+        if options.manifest and distributed.is_main():
+            _begin(options.manifest)
+    jobs = jobs[distributed.rank() :: distributed.world_size()]
+    finished = {
+        job
+        for job in jobs
+        if not options.overwrite and job.output != STREAM and job.output.exists()
+    }
+    waiting = [job for job in jobs if job not in finished]
+    # Torchrun ends all processes when one has failed: the last one to finish lets the others go.
+    with contextlib.ExitStack() as stack, distributed.together():
+        report = _Report(options, len(waiting), stack)
+        for job in (job for job in jobs if job in finished):
+            report.skip(job)
+        results = run_jobs(stylizer, waiting, saving)
+        for result in stack.enter_context(contextlib.closing(results)):
+            report.add(result)
+    return report.finish()
+
+
+def _prepare(options: argparse.Namespace) -> tuple[Stylizer, list[Job], Saving]:
+    """Check everything, and load the model."""
     if len(options.model) != 1:
         found = "several --model need --sheet" if options.model else "--model is missing"
         raise CheckpointError(f"{found}; --model names one, as in --model wave")
@@ -113,27 +153,21 @@ def _stylize(options: argparse.Namespace) -> int:
         recursive=options.recursive,
     )
     saving = _saving(options, jobs)
-    stylizer = _load(model, options)
-    finished = {
-        job
-        for job in jobs
-        if not options.overwrite and job.output != STREAM and job.output.exists()
-    }
-    waiting = [job for job in jobs if job not in finished]
-    with contextlib.ExitStack() as stack:
-        report = _Report(options, len(waiting), stack)
-        for job in (job for job in jobs if job in finished):
-            report.skip(job)
-        results = run_jobs(stylizer, waiting, saving)
-        for result in stack.enter_context(contextlib.closing(results)):
-            report.add(result)
-        return report.finish()
+    return _load(model, options), jobs, saving
+
+
+def _begin(manifest: Path) -> None:
+    """Empty the manifest; then each process adds its lines."""
+    try:
+        manifest.open("wb").close()
+    except OSError as error:
+        raise ValueError(f"{manifest}: {error.strerror}") from None
 
 
 def _load(model: Path, options: argparse.Namespace) -> Stylizer:
     return Stylizer.load(
         model,
-        device=options.device,
+        device=distributed.local_device(options.device),
         precision=options.precision,
         tile=options.tile,
         strength=options.strength,
@@ -169,7 +203,12 @@ def _saving(options: argparse.Namespace, jobs: Sequence[Job]) -> Saving:
 
 
 def _sheet(options: argparse.Namespace) -> int:
-    """Write the contact sheet; an image that cannot be read is reported and left out."""
+    """Write the contact sheet, in one process; an image that cannot be read is left out."""
+    with distributed.together():
+        return _write_sheet(options) if distributed.is_main() else 0
+
+
+def _write_sheet(options: argparse.Namespace) -> int:
     format_of(options.sheet)
     models = [find_model(model) for model in options.model] or _shipped_models()
     jobs = plan_jobs(options.images, "sheet", recursive=options.recursive)
@@ -214,15 +253,13 @@ class _Report:
     ) -> None:
         self._json: bool = options.json
         self._counts = {"stylized": 0, "already there, skipped": 0, "failed": 0}
-        self._manifest: TextIO | None = None
+        self._manifest: BinaryIO | None = None
         self._bar: Any = None
         if options.manifest:
-            try:
-                file = options.manifest.open("w", encoding="utf-8")
-            except OSError as error:
-                raise ValueError(f"{options.manifest}: {error.strerror}") from None
-            self._manifest = stack.enter_context(file)
-        if total > 1 and not self._json and sys.stderr.isatty():
+            # Unbuffered, and each write goes to the end: lines of several processes stay whole.
+            self._manifest = stack.enter_context(options.manifest.open("ab", buffering=0))
+        alone = distributed.world_size() == 1
+        if alone and total > 1 and not self._json and sys.stderr.isatty():
             # Only here, since importing it takes its time.
             from tqdm import tqdm
 
@@ -255,26 +292,34 @@ class _Report:
             self._bar.update()
 
     def finish(self) -> int:
-        """Sum up; give the exit code."""
-        counts = [f"{count} {what}" for what, count in self._counts.items() if count]
-        if self._counts["already there, skipped"]:
-            counts.append("--overwrite redoes what is there")
-        if sum(self._counts.values()) != self._counts["stylized"] or self._counts["stylized"] > 1:
-            self._say(", ".join(counts), sys.stderr)
+        """Sum up over all processes; give the exit code of this one."""
+        totals = distributed.total(torch.tensor(list(self._counts.values()))).tolist()
+        counts = dict(zip(self._counts, totals, strict=True))
+        parts = [f"{count} {what}" for what, count in counts.items() if count]
+        if counts["already there, skipped"]:
+            parts.append("--overwrite redoes what is there")
+        some_left = sum(totals) != counts["stylized"]
+        if distributed.is_main() and (some_left or counts["stylized"] > 1):
+            _print_whole(", ".join(parts), sys.stderr)
         return 1 if self._counts["failed"] else 0
 
     def _record(self, entry: Mapping[str, object]) -> None:
         line = json.dumps(entry, ensure_ascii=False)
         if self._json:
-            print(line, flush=True)
+            _print_whole(line, sys.stdout)
         if self._manifest:
-            print(line, file=self._manifest, flush=True)
+            self._manifest.write(f"{line}\n".encode(errors="backslashreplace"))
 
     def _say(self, line: str, file: TextIO) -> None:
         if self._bar is None:
-            print(line, file=file, flush=True)
+            _print_whole(line, file)
         else:
             self._bar.write(line, file=file)
+
+
+def _print_whole(line: str, file: TextIO) -> None:
+    """Print a line in one write, so that those of several processes do not mix."""
+    print(f"{line}\n", end="", file=file, flush=True)
 
 
 def _paths(job: Job) -> dict[str, str]:

@@ -1,20 +1,30 @@
-"""`scripts/train.py --config configs/wave.yaml`: train a network; the same command resumes."""
+"""`scripts/train.py --config configs/wave.yaml`: train a network; the same command resumes.
+
+`torchrun --nproc-per-node N scripts/train.py ...` trains it on N devices.
+"""
 
 import argparse
+import dataclasses
+import logging
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from fast_style import distributed
 from fast_style.commands import catch_signals, run
 from fast_style.config import Config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.monitoring import ProgressMonitor, TensorBoardMonitor
-from fast_style.preparation import prepare
-from fast_style.training import Trainee, default_run_dir, train
+from fast_style.preparation import prepare_together
+from fast_style.schedule import TimeLimit
+from fast_style.trainee import Trainee
+from fast_style.training import default_run_dir, train
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,53 +43,85 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, write nothing, estimate the time"
     )
-    options = parser.parse_args(arguments)
-    return run(lambda: _train(options))
+    parser.add_argument(
+        "--max-minutes",
+        type=float,
+        metavar="M",
+        help="plan the number of steps, at most training.steps, so that the run ends by then",
+    )
+
+    def command() -> int:
+        with distributed.joined():
+            with distributed.only_main_speaks():
+                options = parser.parse_args(arguments)
+            return _train(options)
+
+    return run(command)
 
 
 def _train(options: argparse.Namespace) -> int:
-    config = load_config(options.config, overrides=options.set)
+    if not distributed.is_main():
+        logging.getLogger().setLevel(logging.WARNING)
+    with distributed.together():
+        config = load_config(options.config, overrides=options.set)
     run_dir = options.run_dir or default_run_dir(config)
     if options.dry_run:
-        return _dry_run(config, options.device)
+        return _dry_run(config, options)
+    threading.excepthook = _report_unless_told
     stopped_by, should_stop = catch_signals()
     result = train(
         config,
         run_dir,
         device=options.device,
+        max_minutes=options.max_minutes,
         monitors=(TensorBoardMonitor(run_dir), ProgressMonitor()),
         should_stop=should_stop,
     )
     if result.finished:
-        print(result.model)
+        if distributed.is_main():
+            print(result.model)
         return 0
-    print(
-        f"stopped after step {result.step} of {config.training.steps}, saved in {run_dir}; "
-        "the same command goes on from there",
-        file=sys.stderr,
-    )
-    return 128 + stopped_by[0]
+    if distributed.is_main():
+        print(
+            f"stopped after step {result.step} of {result.steps}, saved in {run_dir}; "
+            "the same command goes on from there",
+            file=sys.stderr,
+        )
+    return 128 + (stopped_by or [signal.SIGTERM])[0]
 
 
-def _dry_run(config: Config, device: str) -> int:
+def _dry_run(config: Config, options: argparse.Namespace) -> int:
     """Check everything that a run needs, and time a few updates."""
-    inputs = prepare(config, device=device)
+    # Nothing is written: no cache of photos either.
+    uncached = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=None))
+    inputs = prepare_together(uncached, device=options.device)
     trainee = Trainee(config, inputs)
-    batches = content_batches(inputs.images, config.training.batch_size)
+    share = (distributed.rank(), distributed.world_size())
+    batches = content_batches(inputs.images, config.training.batch_size, share=share)
     seconds = []
     for _ in range(4):
         start = time.perf_counter()
         losses, _ = trainee.update(to_float(next(batches).pixels.to(inputs.device)))
         losses.total.item()
         seconds.append(time.perf_counter() - start)
+    if not distributed.is_main():
+        return 0
     print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
-    step = sorted(seconds[1:])[1]
+    step, steps = sorted(seconds[1:])[1], config.training.steps
+    if options.max_minutes is not None:
+        steps = min(steps, int(TimeLimit(options.max_minutes).left / step))
     precision = str(inputs.dtype).removeprefix("torch.")
     print(
         f"# all inputs are there; on {inputs.device} in {precision}: {step:.2f} s a step, "
-        f"about {_duration(step * config.training.steps)} for {config.training.steps} steps"
+        f"about {_duration(step * steps)} for {steps} steps"
     )
     return 0
+
+
+def _report_unless_told(failure: threading.ExceptHookArgs) -> None:
+    """Report a thread's error, unless it is of TensorBoard's file: the main thread tells that."""
+    if not isinstance(failure.exc_value, OSError):
+        threading.__excepthook__(failure)
 
 
 def _duration(seconds: float) -> str:

@@ -30,6 +30,7 @@ Source = str | Path | BinaryIO
 Channels = npt.NDArray[np.integer[Any]]
 
 _BAND_PIXELS = 1 << 20
+_UNUSABLE_PROFILE = "its colour profile cannot be used and was ignored"
 # How a file's rows and columns become upright ones, for each EXIF orientation: exchanged, and then
 # flipped up-down, left-right.
 _ORIENTATIONS = {
@@ -96,6 +97,24 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
         raise ImageError(f"{name}: too large to be read: {error}") from None
 
 
+def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
+    """Load the pixels if Pillow's own are what `decode` would give, and say so.
+
+    They are for a photo as most are: 8-bit RGB, opaque, upright, without a colour profile. Raises
+    what Pillow raises, for `opened` to name.
+    """
+    if (
+        image.mode != "RGB"
+        or image.info.get("icc_profile")
+        or read_exif(image).get(ExifTags.Base.Orientation, 1) in _ORIENTATIONS
+        or image.has_transparency_data
+        or deep.is_deep(file, image)
+    ):
+        return False
+    image.load()
+    return True
+
+
 def decode(file: BinaryIO, image: Image.Image) -> Decoded:
     """Decode what `opened` gave; of several frames or pages, the first.
 
@@ -106,6 +125,9 @@ def decode(file: BinaryIO, image: Image.Image) -> Decoded:
     # Phones append other views of a photo to its JPEG; these are no frames.
     if frames > 1 and image.format != "MPO":
         notes.append(f"the first of its {frames} {'pages' if image.format == 'TIFF' else 'frames'}")
+    bits = image.info.get("bit_depth", 8)
+    if image.format == "HEIF" and bits > 8:
+        notes.append(f"8 of its {bits} bits")
     profile = image.info.get("icc_profile") or b""
     orientation = read_exif(image).get(ExifTags.Base.Orientation, 1)
     bands = None
@@ -151,6 +173,8 @@ def _identify(file: BinaryIO) -> Image.Image:
         file.seek(0)
     if not head:
         raise UnidentifiedImageError("is empty")
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        raise UnidentifiedImageError("is a TIFF that is damaged, or of a kind Pillow cannot read")
     if head[4:8] != b"ftyp":
         raise UnidentifiedImageError("not an image file")
     try:
@@ -210,24 +234,26 @@ def _deep_bands(
             return _scalar_bands(image)
         notes.append("8 of its 16 bits; for all: pip install 'fast-style[formats]'")
         return None
-    channels = deep.read(file, image)
-    if channels is None:
-        notes.append("8 of its 16 bits: only grey and RGB can be read at full depth")
+    found = deep.read(file, image)
+    if found is None:
+        notes.append("8 of its 16 bits: only grey, RGB and CMYK can be read at full depth")
         return None
-    return _split_deep(channels, profile)
+    return _convert_deep(found, profile, notes)
 
 
-def _split_deep(channels: deep.Channels, profile: bytes) -> Iterator[_Band]:
-    height, width, count = channels.shape
-    has_alpha = count % 2 == 0
+def _convert_deep(found: deep.Deep, profile: bytes, notes: list[str]) -> Iterator[_Band]:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for rows in _rows(height, width):
-        colors = channels[rows, :, : count - has_alpha]
+    for rows in _rows(*found.colors.shape[:2]):
+        colors = found.colors[rows]
         if profile:
-            # A profile that cannot be used is as good as none.
-            with contextlib.suppress(ValueError):
+            try:
                 colors = deep.to_srgb(colors, profile, srgb)
-        yield rows.start, colors, channels[rows, :, -1] if has_alpha else None
+            except ValueError:
+                profile = b""
+                notes.append(_UNUSABLE_PROFILE)
+        if colors.shape[2] == 4:
+            colors = deep.inks_to_rgb(colors)
+        yield rows.start, colors, None if found.alpha is None else found.alpha[rows]
 
 
 def _scalar_bands(image: Image.Image) -> Iterator[_Band]:
@@ -268,7 +294,7 @@ def _converter(
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
     except (ImageCms.PyCMSError, OSError, ValueError):
-        notes.append("its colour profile cannot be used and was ignored")
+        notes.append(_UNUSABLE_PROFILE)
         return lambda band: band.convert("RGB")
 
     def convert(band: Image.Image) -> Image.Image:

@@ -5,15 +5,17 @@ extra brings; without them `available()` is false and nothing else here may be c
 """
 
 import importlib.util
+import os
 import struct
 import zlib
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import ExifTags, Image, TiffImagePlugin
 
-from fast_style.formats.metadata import SOFTWARE
+from fast_style.formats.metadata import NESTED_TAGS, SOFTWARE, Metadata
 
 Channels = npt.NDArray[np.uint16]
 
@@ -21,7 +23,20 @@ Channels = npt.NDArray[np.uint16]
 _PNG_DEPTH_AT = 24
 _PNG_HEADER_SIZE = 33
 _TIFF_BITS_PER_SAMPLE = 258
+_TIFF_INK_SET = 332
 _TIFF_XMP = 700
+_TIFF_IPTC = 33723
+# Above, a TIFF's offsets must have 64 bits; the rest of 4 GB is for what is no pixel.
+_CLASSIC_TIFF_BYTES = 2**32 - 2**25
+_ASCII, _BYTE, _LONG, _UNDEFINED, _LONG8 = 2, 1, 4, 7, 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deep:
+    """Colors (H, W, 1 or 3, or 4 of ink) as stored, and straight alpha (H, W)."""
+
+    colors: Channels
+    alpha: Channels | None
 
 
 def available() -> bool:
@@ -42,11 +57,11 @@ def is_deep(file: BinaryIO, image: Image.Image) -> bool:
     return False
 
 
-def read(file: BinaryIO, image: Image.Image) -> Channels | None:
-    """Read (H, W, C) as stored: grey or RGB, and straight alpha if C is even.
+def read(file: BinaryIO, image: Image.Image) -> Deep | None:
+    """Read grey, RGB or CMYK, with or without alpha.
 
-    None where the layout is none of these (CMYK, half floats): Pillow may know it. Raises
-    ValueError for damaged data.
+    None where the layout is none of these (Lab, half floats): Pillow may know it. Raises ValueError
+    for damaged data.
     """
     import imagecodecs
     import tifffile
@@ -55,29 +70,32 @@ def read(file: BinaryIO, image: Image.Image) -> Channels | None:
     try:
         if image.format == "PNG":
             channels: Any = imagecodecs.png_decode(file.read())
+            inks = 1 if image.mode.startswith(("I", "L")) else 3
         else:
             with tifffile.TiffFile(file) as tiff:
-                channels = _read_tiff(tiff.pages.first)
+                channels, inks = _read_tiff(tiff.pages.first)
     except (RuntimeError, tifffile.TiffFileError, zlib.error) as error:
         raise ValueError(" ".join(str(error).split())) from None
     if channels is None or channels.dtype != np.uint16:
         return None
     channels = np.atleast_3d(channels)
-    expected = (image.height, image.width)
-    return channels if channels.shape[:2] == expected and channels.shape[2] <= 4 else None
+    if channels.shape[:2] != (image.height, image.width) or channels.shape[2] - inks not in (0, 1):
+        return None
+    alpha = channels[..., inks] if channels.shape[2] > inks else None
+    return Deep(colors=channels[..., :inks], alpha=alpha)
 
 
-def to_srgb(channels: Channels, profile: bytes, srgb: bytes) -> Channels:
-    """(H, W, 1 or 3) -> (H, W, 3): convert from a profile to sRGB. Raises ValueError."""
+def to_srgb(colors: Channels, profile: bytes, srgb: bytes) -> Channels:
+    """(H, W, 1, 3 or 4) -> (H, W, 3): convert from a profile to sRGB. Raises ValueError."""
     import imagecodecs
 
-    grey = channels.shape[2] == 1
+    grey = colors.shape[2] == 1
     try:
         converted: Channels = imagecodecs.cms_transform(
-            np.ascontiguousarray(channels[..., 0] if grey else channels),
+            np.ascontiguousarray(colors[..., 0] if grey else colors),
             profile,
             srgb,
-            colorspace="gray" if grey else "rgb",
+            colorspace={1: "gray", 3: "rgb", 4: "cmyk"}[colors.shape[2]],
             outcolorspace="rgb",
         )
     except RuntimeError as error:
@@ -85,30 +103,45 @@ def to_srgb(channels: Channels, profile: bytes, srgb: bytes) -> Channels:
     return converted
 
 
+def inks_to_rgb(inks: Channels) -> Channels:
+    """(H, W, 4) -> (H, W, 3): cyan, magenta, yellow and black as filters, without a profile."""
+    white = np.uint32(65535)
+    light = white - inks.astype(np.uint32)
+    return ((light[..., :3] * light[..., 3:] + white // 2) // white).astype(np.uint16)
+
+
 def write_png(
-    file: BinaryIO, channels: Channels, *, profile: bytes, exif: bytes, xmp: bytes
+    file: BinaryIO, channels: Channels, *, profile: bytes, exif: Image.Exif, metadata: Metadata
 ) -> None:
-    """Write (H, W, 3 or 4); empty metadata is left out. Raises OSError."""
+    """Write (H, W, 3 or 4). Raises OSError."""
     import imagecodecs
 
     encoded = memoryview(imagecodecs.png_encode(channels))
     file.write(encoded[:_PNG_HEADER_SIZE])
     if profile:
         file.write(_png_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(profile)))
-    if exif:
-        file.write(_png_chunk(b"eXIf", exif.removeprefix(b"Exif\0\0")))
-    if xmp:
-        file.write(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+    if metadata.dpi:
+        per_meter = (round(dots / 0.0254) for dots in metadata.dpi)
+        file.write(_png_chunk(b"pHYs", struct.pack(">IIB", *per_meter, 1)))
+    file.write(_png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
+    if metadata.xmp:
+        file.write(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
     file.write(encoded[_PNG_HEADER_SIZE:])
 
 
-def write_tiff(file: BinaryIO, channels: Channels, *, profile: bytes, xmp: bytes) -> None:
-    """Write (H, W, 3 or 4); empty metadata is left out; the file must be seekable."""
+def write_tiff(
+    file: BinaryIO, channels: Channels, *, profile: bytes, exif: Image.Exif, metadata: Metadata
+) -> None:
+    """Write (H, W, 3 or 4) to a seekable file."""
     import tifffile
 
+    big = channels.nbytes > _CLASSIC_TIFF_BYTES
+    nested = {tag: exif.get_ifd(tag) for tag in NESTED_TAGS if tag in metadata.exif}
     tifffile.imwrite(
         file,
         channels,
+        byteorder="<",
+        bigtiff=big,
         photometric="rgb",
         extrasamples=["unassalpha"] if channels.shape[2] == 4 else None,
         compression="zlib",
@@ -116,28 +149,84 @@ def write_tiff(file: BinaryIO, channels: Channels, *, profile: bytes, xmp: bytes
         iccprofile=profile or None,
         software=SOFTWARE,
         metadata=None,
-        extratags=[(_TIFF_XMP, 1, len(xmp), xmp, True)] if xmp else (),
+        resolution=metadata.dpi,
+        resolutionunit="inch" if metadata.dpi else None,
+        extratags=_extra_tags(exif, metadata, pointers=list(nested), big=big),
     )
+    for tag, tags in nested.items():
+        _append_directory(file, tag, tags, big=big)
 
 
-def _read_tiff(page: object) -> Any:
-    """Read one page of a TIFF; alpha that the colours are multiplied by is divided out."""
+def _extra_tags(
+    exif: Image.Exif, metadata: Metadata, *, pointers: list[ExifTags.IFD], big: bool
+) -> list[tuple[int | str, int, int, Any, bool]]:
+    """Give tifffile the tags that it does not write by itself; nested ones will be pointed at."""
+    names = {ExifTags.IFD.Exif: "ExifTag", ExifTags.IFD.GPSInfo: "GPSTag"}
+    tags: list[tuple[int | str, int, int, Any, bool]] = [
+        (names[tag], _LONG8 if big else _LONG, 1, 0, True) for tag in pointers
+    ]
+    for tag, value in exif.items():
+        if tag != ExifTags.Base.Software and isinstance(value, str | bytes):
+            text = value.encode("latin-1", "replace") if isinstance(value, str) else value
+            tags.append((tag, _ASCII, len(text), text, True))
+    if metadata.xmp:
+        tags.append((_TIFF_XMP, _BYTE, len(metadata.xmp), metadata.xmp, True))
+    if metadata.iptc:
+        tags.append((_TIFF_IPTC, _UNDEFINED, len(metadata.iptc), metadata.iptc, True))
+    return tags
+
+
+def _append_directory(
+    file: BinaryIO, pointer: ExifTags.IFD, tags: dict[int, Any], *, big: bool
+) -> None:
+    """Write nested EXIF tags behind a TIFF, and their place into its pointer: tifffile cannot."""
+    header = b"II\x2b\0" + bytes(12) if big else b"II\x2a\0" + bytes(4)
+    directory = TiffImagePlugin.ImageFileDirectory_v2(header, group=pointer)
+    for tag, value in tags.items():
+        directory[tag] = value
+    end = file.seek(0, os.SEEK_END)
+    end += file.write(b"\0" * (end % 2))
+    file.write(directory.tobytes(end))
+    # The file's own directory: a count, and entries of a number, a type, a count and a value.
+    offset, count, entry, value_at = ("<Q", "<Q", 20, 12) if big else ("<I", "<H", 12, 8)
+    file.seek(8 if big else 4)
+    place = file.seek(*struct.unpack(offset, file.read(struct.calcsize(offset))))
+    (entries,) = struct.unpack(count, file.read(struct.calcsize(count)))
+    place += struct.calcsize(count)
+    for start in range(place, place + entries * entry, entry):
+        file.seek(start)
+        if file.read(2) == struct.pack("<H", pointer):
+            file.seek(start + value_at)
+            file.write(struct.pack(offset, end))
+
+
+def _read_tiff(page: object) -> tuple[Any, int]:
+    """Read one page of a TIFF; alpha that the colours are multiplied by is divided out.
+
+    Gives None for a layout that is not known here, and the number of channels without alpha.
+    """
     import tifffile
 
     assert isinstance(page, tifffile.TiffPage)
     kinds = tifffile.PHOTOMETRIC
-    if page.photometric not in (kinds.RGB, kinds.MINISBLACK, kinds.MINISWHITE):
-        return None
+    known = {kinds.RGB: 3, kinds.MINISBLACK: 1, kinds.MINISWHITE: 1, kinds.SEPARATED: 4}
+    inks = known.get(kinds(page.photometric), 0)
+    multiplied = tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples
+    if inks == 4 and page.tags.valueof(_TIFF_INK_SET, default=1) != 1:
+        inks = 0  # of other colours
+    if not inks or page.dtype != np.uint16:
+        return None, 0
     channels = page.asarray()
     if page.axes == "SYX":
         channels = channels.transpose(1, 2, 0)
+    channels = np.atleast_3d(channels)
     if page.photometric == kinds.MINISWHITE:
-        channels = np.invert(channels)
-    if tifffile.EXTRASAMPLE.ASSOCALPHA in page.extrasamples:
+        channels[..., :1] = np.invert(channels[..., :1])
+    if multiplied:
         alpha = channels[..., -1:].astype(np.float32)
         straight = channels[..., :-1] * (65535 / np.maximum(alpha, 1))
         channels[..., :-1] = straight.round().clip(0, 65535).astype(np.uint16)
-    return channels
+    return channels, inks
 
 
 def _png_chunk(kind: bytes, data: bytes) -> bytes:

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
+from PIL import Image, ImageCms, PngImagePlugin, features
 
 from fast_style.formats import deep
 from fast_style.formats.decoding import Channels, ImageError
-from fast_style.formats.metadata import Metadata, signed_exif
+from fast_style.formats.metadata import NESTED_TAGS, Metadata, iptc_segment, signed_exif
 
 FORMATS = {
     ".jpg": "JPEG",
@@ -27,8 +27,8 @@ WITH_DEPTH = frozenset(("PNG", "TIFF"))
 # The longest edge that a format's header or encoder can hold.
 _LONGEST_EDGES = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536}
 _XMP_TAG = 700
+_IPTC_TAG = 33723
 _PREDICTOR_TAG = 317
-_NESTED_TAGS = {ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo}
 
 
 def format_of(path: Path) -> str:
@@ -42,6 +42,16 @@ def format_of(path: Path) -> str:
     if name in ("AVIF", "WEBP") and not features.check(name.lower()):
         raise ImageError(f"{path}: this Pillow cannot write {name}: use .jpg or .png")
     return name
+
+
+def check_size(file_format: str, width: int, height: int) -> None:
+    """Raise ImageError, without a path, for a picture that is too long for a format."""
+    longest = _LONGEST_EDGES.get(file_format, width + height)
+    if max(width, height) > longest:
+        raise ImageError(
+            f"{width}×{height} is over the {longest} pixels that {file_format} can hold: "
+            "use PNG or TIFF, or a smaller size"
+        )
 
 
 def encode(
@@ -58,21 +68,14 @@ def encode(
 
     `tagged` embeds a profile of sRGB. Raises ImageError, without a path, or OSError.
     """
-    height, width = colors.shape[:2]
-    longest = _LONGEST_EDGES.get(file_format, height + width)
-    if max(height, width) > longest:
-        raise ImageError(f"{width}×{height} is over the {longest} that {file_format} can hold")
+    check_size(file_format, colors.shape[1], colors.shape[0])
     profile = srgb_profile() if tagged else b""
     try:
         exif = signed_exif(metadata)
         if colors.dtype == np.uint16:
             channels = (colors if alpha is None else np.dstack([colors, alpha])).astype(np.uint16)
-            if file_format == "PNG":
-                deep.write_png(
-                    file, channels, profile=profile, exif=exif.tobytes(), xmp=metadata.xmp
-                )
-            else:
-                deep.write_tiff(file, channels, profile=profile, xmp=metadata.xmp)
+            write = deep.write_png if file_format == "PNG" else deep.write_tiff
+            write(file, channels, profile=profile, exif=exif, metadata=metadata)
             return
         picture = Image.fromarray(colors)
         if alpha is not None:
@@ -80,11 +83,13 @@ def encode(
         options = _options(file_format, quality, metadata)
         if file_format == "TIFF":
             # Pillow's compressing writer knows no nested tags: a photo's own need a plain file.
-            if not _NESTED_TAGS & set(metadata.exif):
+            if not set(NESTED_TAGS) & set(metadata.exif):
                 exif[_PREDICTOR_TAG] = 2
                 options["compression"] = "tiff_adobe_deflate"
             if metadata.xmp:
                 exif[_XMP_TAG] = metadata.xmp
+            if metadata.iptc:
+                exif[_IPTC_TAG] = metadata.iptc
         picture.save(file, file_format, exif=exif, icc_profile=profile or None, **options)
     except (ValueError, TypeError, struct.error, RuntimeError) as error:
         raise ImageError(str(error)) from None
@@ -111,4 +116,6 @@ def _options(file_format: str, quality: int, metadata: Metadata) -> dict[str, An
         options |= {"pnginfo": text}
     if xmp and file_format in ("JPEG", "WEBP", "AVIF"):
         options |= {"xmp": xmp}
+    if metadata.iptc and file_format == "JPEG":
+        options |= {"extra": iptc_segment(metadata.iptc)}
     return options

@@ -69,7 +69,7 @@ def test_training_leaves_the_run_where_tensorboard_looks(trained: Path) -> None:
 def test_a_dry_run_shows_the_whole_config_and_leaves_nothing_behind(
     tiny_yaml: Callable[..., Path], tmp_path: Path
 ) -> None:
-    config = tiny_yaml({**TINY_RUN, "data.workers": 2})
+    config = tiny_yaml({**TINY_RUN, "data.workers": 2, "data.cache": str(tmp_path / "cache")})
     before = files_below(tmp_path)
     result = run_script(
         "train.py", "--config", config, "--dry-run", "--set", "training.seed=3", cwd=tmp_path

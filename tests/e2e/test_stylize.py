@@ -1,5 +1,6 @@
 """The program as a person runs it: interrupted, killed, on a full disk, cold."""
 
+import json
 import os
 import signal
 import subprocess
@@ -54,6 +55,46 @@ def test_a_stopped_folder_goes_on(tmp_path: Path, command: list[str], number: in
     for path in (tmp_path / "out").iterdir():
         with Image.open(path) as image:
             image.load()
+
+
+def run_in_processes(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*launcher, "--nproc-per-node", "2", *command[1:]],
+        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_two_processes_share_a_folder(tmp_path: Path, command: list[str]) -> None:
+    # The first process fails at once, and must not take the second one with it.
+    (tmp_path / "in/aaa.png").write_bytes(b"")
+    (tmp_path / "m.json").write_text("left by an earlier run\n")
+    run = run_in_processes([*command, "--manifest", "m.json"], tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.count("error: in/aaa.png: is empty\n") == 1
+    assert run.stderr.count(f"{COUNT} stylized, 1 failed\n") == 1
+    assert len(list((tmp_path / "out").iterdir())) == COUNT
+    entries = [json.loads(line) for line in (tmp_path / "m.json").read_text().splitlines()]
+    photos = sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "in").iterdir())
+    assert sorted(entry["input"] for entry in entries) == photos
+    assert [entry["input"] for entry in entries if entry["error"]] == ["in/aaa.png"]
+
+    (tmp_path / "in/aaa.png").unlink()
+    (tmp_path / "out/photo-003.wave.png").unlink()
+    run = run_in_processes([*command, "--json"], tmp_path)
+    assert run.returncode == 0
+    entries = [json.loads(line) for line in run.stdout.splitlines()]
+    assert len(entries) == COUNT
+    assert [entry["input"] for entry in entries if "skipped" not in entry] == ["in/photo-003.png"]
+    assert run.stderr.count(f"1 stylized, {COUNT - 1} already there, skipped, --overwrite") == 1
+
+
+def test_several_processes_tell_a_mistake_once(tmp_path: Path, command: list[str]) -> None:
+    run = run_in_processes([*command, "--quality", "0"], tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.count("error: --quality 0 is impossible") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "wave.pth"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")

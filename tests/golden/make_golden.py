@@ -35,7 +35,7 @@ from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.networks.transformer import TransformerNet
 from fast_style.preparation import prepare
-from fast_style.training import Trainee
+from fast_style.trainee import Trainee
 
 FOLDER = Path(__file__).parent
 STEPS = 10

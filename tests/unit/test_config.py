@@ -133,6 +133,11 @@ def test_layers_are_a_name_a_list_or_a_mapping_to_weights(
         ("training", {"steps": 1.5}, ["training.steps: is 1.5", "a whole number"]),
         ("training", {"steps": True}, ["training.steps: is True", "a whole number"]),
         ("training", {"steps": [1]}, ["training.steps: is [1] (a list)", "a whole number"]),
+        (
+            "training",
+            {"mixed_sizes": [256, 16]},
+            ["training.mixed_sizes: 16 is impossible", "at least 32"],
+        ),
         ("training", {"steps": 0}, ["training.steps: 0 is impossible", "at least 1"]),
         ("training", {"learning_rate": 0}, ["training.learning_rate: 0.0", "above 0"]),
         ("training", {"learning_rate": "nan"}, ["training.learning_rate: is 'nan'", "a number"]),

@@ -1,16 +1,18 @@
 import logging
-import shutil
+import pickle
 from collections import Counter
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from kinds import READABLE, RED
 from PIL import Image
 from synthetic import photo, write_photos
 
+from fast_style import images as image_files
+from fast_style.cache import ImageCache, open_cache
 from fast_style.data import (
     ContentBatch,
     ContentImages,
@@ -19,127 +21,10 @@ from fast_style.data import (
     EndlessShuffle,
     center_crop,
     content_batches,
-    find_images,
-    hold_out,
-    scan_images,
+    decoded_edge,
 )
-
-RED = (220, 30, 60)
-
-
-def names(paths: list[Path]) -> list[str]:
-    return [path.name for path in paths]
-
-
-@pytest.mark.parametrize(
-    "layout",
-    [
-        ["a.jpg", "b.png"],
-        ["x/a.jpg", "y/z/b.png"],
-        ["a.jpg", "x/b.png", "x/y/c.webp"],
-    ],
-    ids=["flat", "nested", "mixed"],
-)
-def test_every_layout_is_found_whole_and_in_order(tmp_path: Path, layout: list[str]) -> None:
-    for name in layout:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        photo(0).save(tmp_path / name)
-    assert find_images([tmp_path]) == [tmp_path / name for name in layout]
-
-
-def test_extensions_in_capitals_count_and_other_files_do_not(tmp_path: Path) -> None:
-    for name in ("a.JPG", "b.jpeg", "notes.txt", "annotations.json", "noextension"):
-        (tmp_path / name).write_bytes(b"")
-    assert names(find_images([tmp_path])) == ["a.JPG", "b.jpeg"]
-
-
-def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
-    for name in ("a.png", "._a.png", ".thumbnails/b.png", "sub/.hidden.png", "sub/c.png"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        photo(0).save(tmp_path / name)
-    assert names(find_images([tmp_path])) == ["a.png", "c.png"]
-
-
-def test_files_and_folders_may_be_named_together_and_count_once(tmp_path: Path) -> None:
-    first, second = write_photos(tmp_path / "photos", 2)
-    other = tmp_path / "other.png"
-    photo(3).save(other)
-    assert find_images([other, first, tmp_path / "photos"]) == [other, first, second]
-
-
-def test_a_linked_folder_is_followed(tmp_path: Path) -> None:
-    write_photos(tmp_path / "real", 2)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "link").symlink_to(tmp_path / "real", target_is_directory=True)
-    assert len(find_images([tmp_path / "data"])) == 2
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone: no such folder of photos"):
-        find_images([tmp_path / "gone"])
-
-
-def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError) as caught:
-        find_images([tmp_path])
-    assert f"{tmp_path}: holds no image files" in str(caught.value)
-    assert ".jpg" in str(caught.value)
-
-
-def write_palette_with_transparency(path: Path) -> None:
-    image = Image.new("P", (40, 40), 0)
-    image.putpalette([*RED, 0, 0, 255])
-    image.paste(1, (20, 0, 40, 40))
-    image.save(path, transparency=1)
-
-
-def write_16_bit(path: Path) -> None:
-    Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)).save(path)
-
-
-def write_animation(path: Path) -> None:
-    frames = [Image.new("RGB", (40, 40), colour) for colour in (RED, "blue", "green")]
-    frames[0].save(path, save_all=True, append_images=frames[1:])
-
-
-def write_rotated(path: Path) -> None:
-    """Write a picture that is red above and blue below once it is turned as its tag says."""
-    image = Image.new("RGB", (40, 40), RED)
-    image.paste((0, 0, 255), (0, 20, 40, 40))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
-    image.rotate(90, expand=True).save(path, exif=exif, quality=95)
-
-
-def write_rgba(path: Path) -> None:
-    image = Image.new("RGBA", (40, 40), (*RED, 255))
-    image.paste((0, 0, 0, 0), (20, 0, 40, 40))
-    image.save(path)
-
-
-def solid(mode: str, colour: object) -> Callable[[Path], None]:
-    return lambda path: Image.new(mode, (40, 40), colour).save(path)  # type: ignore[arg-type]
-
-
-def write_cmyk(path: Path) -> None:
-    Image.new("RGB", (40, 40), RED).convert("CMYK").save(path, quality=95)
-
-
-WHITE = (255, 255, 255)
-# The file, how it is written, and the colours at (5, 5), (35, 5) and (5, 35), as (x, y).
-READABLE = {
-    "grey.jpg": (solid("L", 80), (80,) * 3, (80,) * 3, (80,) * 3),
-    "greyalpha.png": (solid("LA", (80, 255)), (80,) * 3, (80,) * 3, (80,) * 3),
-    "bilevel.png": (solid("1", 1), WHITE, WHITE, WHITE),
-    "cmyk.jpg": (write_cmyk, RED, RED, RED),
-    "rgba.png": (write_rgba, RED, WHITE, RED),
-    "palette.png": (solid("P", 0), (0, 0, 0), (0, 0, 0), (0, 0, 0)),
-    "transparent.png": (write_palette_with_transparency, RED, WHITE, RED),
-    "sixteen.png": (write_16_bit, (156,) * 3, (156,) * 3, (156,) * 3),
-    "animated.gif": (write_animation, RED, RED, RED),
-    "rotated.jpg": (write_rotated, RED, RED, (0, 0, 255)),
-}
+from fast_style.images import open_rgb
+from fast_style.photos import find_images, scan_images
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -162,63 +47,30 @@ def test_every_kind_of_image_gives_a_crop(tmp_path: Path, name: str) -> None:
     assert (source, unreadable) == (str(path), [])
 
 
-def truncated(path: Path) -> None:
-    photo(1, 64, 64).save(path)
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
-UNREADABLE: dict[str, Callable[[Path], object]] = {
-    "empty.jpg": lambda path: path.write_bytes(b""),
-    "cut.jpg": truncated,
-    "cut.png": truncated,
-    "text.jpg": lambda path: path.write_text("<html>404 Not Found</html>"),
-    "link.jpg": lambda path: path.symlink_to(path.with_name("nowhere")),
-}
-
-
-@pytest.mark.parametrize("name", UNREADABLE)
-def test_a_broken_file_is_skipped_and_named_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+@pytest.mark.parametrize("name", READABLE)
+def test_a_plain_photo_has_the_pixels_of_the_way_that_is_for_every_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    paths = write_photos(tmp_path, 20, height=16, width=16)
-    UNREADABLE[name](tmp_path / name)
-    scan = scan_images([*paths, tmp_path / name])
-    assert scan.usable == paths
-    assert list(scan.unreadable) == [tmp_path / name]
-    assert str(tmp_path / name) in scan.unreadable[tmp_path / name]
-    assert len(caplog.messages) == 1
-    assert caplog.messages[0].startswith(f"skipped: {tmp_path / name}: ")
+    path = tmp_path / name
+    READABLE[name][0](path)
+    pixels = np.asarray(open_rgb(path))
+    monkeypatch.setattr(image_files, "load_if_plain", lambda *_: False)
+    assert np.array_equal(pixels, np.asarray(open_rgb(path)))
 
 
-@pytest.mark.parametrize("size", [(1, 1), (15, 200)])
-def test_a_tiny_image_is_skipped_and_named_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int]
+def test_the_plain_way_is_taken_by_the_plain_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    paths = write_photos(tmp_path, 2)
-    tiny = tmp_path / "tiny.png"
-    Image.new("RGB", size).save(tiny)
-    scan = scan_images([*paths, tiny])
-    assert (scan.usable, scan.too_small, scan.unreadable) == (paths, [tiny], {})
-    assert caplog.messages == [f"skipped: {tiny}: a side is under 16 pixels"]
-
-
-def test_more_than_one_in_twenty_unreadable_stops_with_the_list(tmp_path: Path) -> None:
-    paths = write_photos(tmp_path, 30, height=16, width=16)
-    broken = [tmp_path / name for name in ("x.jpg", "y.jpg")]
-    for path in broken:
-        path.write_bytes(b"")
-    with pytest.raises(DataError) as caught:
-        scan_images([*paths, *broken])
-    message = str(caught.value)
-    assert "2 of 32 content images are unreadable, more than 5%" in message
-    assert all(str(path) in message for path in broken)
-
-
-def test_tiny_images_only_are_no_content_images(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match="none of the 1 content images can be used"):
-        scan_images([tmp_path / "a.png"])
+    monkeypatch.delattr(image_files, "decode")
+    plain = set()
+    for name, (write, *_) in READABLE.items():
+        write(tmp_path / name)
+        try:
+            open_rgb(tmp_path / name)
+            plain.add(name)
+        except NameError:
+            pass
+    assert plain == {"plain.jpg", "plain.png", "plain.webp"}
 
 
 def take(
@@ -273,6 +125,20 @@ def test_each_epoch_is_a_permutation_and_each_another(size: int, batch_size: int
     assert all(sorted(epoch) == list(range(size)) for epoch in epochs)
     if size > 1:
         assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_mixed_sizes_are_a_function_of_the_step(photos: Path) -> None:
+    images = ContentImages(find_images([photos]), 32, mixed_sizes=(16, 24, 40))
+    batches = content_batches(images, 2)
+    sizes = [next(batches).pixels.shape for _ in range(12)]
+    assert {size[2] for size in sizes} == {16, 24, 40}
+    assert all(size[:2] == (2, 3) and size[2] == size[3] for size in sizes)
+    later = content_batches(images, 2, first_step=7)
+    assert [next(later).pixels.shape for _ in range(5)] == sizes[7:]
+    halves = [content_batches(images, 2, share=(k, 2)) for k in (0, 1)]
+    for size in sizes:
+        assert {next(half).pixels.shape for half in halves} == {(1, *size[1:])}
+    assert images.at_least == ContentImages([Path(path) for path in images.paths], 40).at_least
 
 
 def test_flips_happen_about_half_the_time_and_only_when_asked_for(tmp_path: Path) -> None:
@@ -348,19 +214,6 @@ def test_many_files_that_break_later_end_the_run_with_their_names(
     assert "Traceback" not in message
 
 
-@pytest.mark.parametrize(("total", "count", "expected"), [(100, 16, 16), (20, 16, 4), (3, 1, 1)])
-def test_held_out_images_are_not_trained_on(total: int, count: int, expected: int) -> None:
-    paths = [Path(f"{i:03d}.png") for i in range(total)]
-    training, held = hold_out(paths, count)
-    assert len(held) == expected
-    assert not set(training) & set(held)
-    assert sorted([*training, *held]) == paths
-
-
-def test_a_single_image_is_trained_on_and_held_out() -> None:
-    assert hold_out([Path("a.png")], 16) == ([Path("a.png")], [Path("a.png")])
-
-
 def test_the_center_crop_is_the_middle(tmp_path: Path) -> None:
     path = tmp_path / "wide.png"
     image = Image.new("RGB", (100, 40), RED)
@@ -377,8 +230,72 @@ def test_no_images_at_all_are_refused() -> None:
         ContentImages([], 32)
 
 
-def test_a_scan_of_a_removed_folder_names_its_files(tmp_path: Path) -> None:
-    paths = write_photos(tmp_path / "photos", 2)
-    shutil.rmtree(tmp_path / "photos")
-    with pytest.raises(DataError, match=r"photo-000\.png: no such image file"):
-        scan_images(paths)
+def cached(images: ContentImages, folder: Path) -> ContentImages:
+    """Give the same crops out of a cache."""
+    paths = [Path(path) for path in images.paths]
+    return ContentImages(
+        paths,
+        images.image_size,
+        seed=images.seed,
+        min_crop=images.min_crop,
+        cache=open_cache(folder, paths, at_least=images.at_least),
+    )
+
+
+def write_every_kind(folder: Path) -> list[Path]:
+    """Write some of every kind, one that is broken, and large JPEGs that are decoded smaller."""
+    paths = write_photos(folder, 14)
+    for name, (write, *_) in READABLE.items():
+        write(folder / name)
+        paths.append(folder / name)
+    for seed, name in enumerate(("large.jpg", "larger.jpg")):
+        photo(seed, 200, 150 * (seed + 1)).save(folder / name)
+        paths.append(folder / name)
+    photo(5).save(folder / "zz.png")
+    (folder / "zz.png").write_bytes((folder / "zz.png").read_bytes()[:-50])
+    return [*paths, folder / "zz.png"]
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=with_workers)])
+def test_a_cache_changes_no_batch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, workers: int
+) -> None:
+    images = ContentImages(write_every_kind(tmp_path / "photos"), 32, seed=3, min_crop=0.5)
+    expected = take(images, 25)  # more than two epochs
+    warnings = list(caplog.messages)
+    caplog.clear()
+    batches = take(cached(images, tmp_path / "cache"), 25, workers=workers)
+    assert caplog.messages == warnings
+    assert len(warnings) == 1
+    assert "zz.png" in warnings[0]
+    for batch, other in zip(batches, expected, strict=True):
+        assert batch.paths == other.paths
+        assert batch.unreadable == other.unreadable
+        assert torch.equal(batch.pixels, other.pixels)
+
+
+def test_a_cache_of_more_images_serves_and_nothing_is_decoded(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = find_images([photos])
+    some = ContentImages(paths[2:5], 32)
+    expected = take(some, 3)
+    cache = open_cache(tmp_path, paths, at_least=some.at_least)
+    monkeypatch.delattr("fast_style.data.open_rgb")
+    batches = take(ContentImages(paths[2:5], 32, cache=cache), 3)
+    for batch, other in zip(batches, expected, strict=True):
+        assert torch.equal(batch.pixels, other.pixels)
+
+
+def test_a_cache_goes_to_a_worker_that_is_not_forked(photos: Path, tmp_path: Path) -> None:
+    images = cached(ContentImages(find_images([photos]), 32), tmp_path)
+    sent = pickle.dumps(images)
+    assert len(sent) < 5000  # without the pixels
+    assert torch.equal(pickle.loads(sent)[Draw(1, 7)][0], images[Draw(1, 7)][0])
+
+
+def test_a_cache_for_other_crops_is_refused(photos: Path, tmp_path: Path) -> None:
+    paths = find_images([photos])
+    cache: ImageCache = open_cache(tmp_path, paths, at_least=decoded_edge(32, 0.75))
+    with pytest.raises(ValueError, match=r"decoded for 43 pixels; these crops need 64"):
+        ContentImages(paths, 32, min_crop=0.5, cache=cache)

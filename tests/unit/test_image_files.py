@@ -1,6 +1,7 @@
 """Reading and writing whole pictures: depth, transparency, profiles, metadata, bad files."""
 
 import io
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -214,27 +215,142 @@ def test_16_bits_come_back(tmp_path: Path, extension: str, channels: int, tagged
         assert image.getexif()[ExifTags.Base.Software] == "fast-style"
 
 
-@needs_codecs
-def test_metadata_of_a_16_bit_png_is_kept(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[ExifTags.Base.Artist] = "Ada"
-    source = read_picture(save(tmp_path / "a.jpg", exif=exif, xmp=b"<x/>"))
-    write_picture(set_depth(source, 16), tmp_path / "b.png", keep_metadata=True)
-    with Image.open(tmp_path / "b.png") as image:
-        image.load()
-        assert image.getexif()[ExifTags.Base.Artist] == "Ada"
-        assert image.info["xmp"] == b"<x/>"
+def ink_profile() -> bytes:
+    """An ICC profile (version 2.1, section 6) that makes grey of cyan, magenta, yellow and black.
+
+    Ink of any colour darkens as much; the profile's table has two steps a channel.
+    """
+    inks = np.indices((2, 2, 2, 2)).reshape(4, -1)
+    light = (1 - inks[3]) * (1 - inks[:3].mean(0))
+    table = np.stack([light * 255, *[np.full(16, 128)] * 2], axis=-1).round().astype(np.uint8)
+    ramp = bytes(range(256))
+    identity = struct.pack(">9i", *(65536 * np.eye(3, dtype=int)).flat)
+    lut = (
+        b"mft1" + bytes(4) + bytes((4, 3, 2, 0)) + identity + ramp * 4 + table.tobytes() + ramp * 3
+    )
+    head = struct.pack(">I4sI4s4s4s", 0, b"lcms", 0x02100000, b"prtr", b"CMYK", b"Lab ")
+    head = (head + bytes(12) + b"acsp").ljust(68, b"\0")
+    head = (head + struct.pack(">3i", 63190, 65536, 54061)).ljust(128, b"\0")
+    body = struct.pack(">I4sII", 1, b"A2B0", 144, len(lut)) + lut
+    profile = head + body
+    return struct.pack(">I", len(profile)) + profile[4:]
 
 
 @needs_codecs
-def test_what_a_16_bit_tiff_loses_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("profile", [b"", ink_profile()])
+def test_16_bit_inks_are_read_at_full_depth(tmp_path: Path, profile: bytes) -> None:
+    import tifffile
+
+    inks = np.random.RandomState(0).randint(0, 65536, (30, 40, 4)).astype(np.uint16)
+    inks[0, 0], inks[0, 1], inks[0, 2] = 0, (0, 0, 0, 65535), (65535, 0, 0, 0)
+    coarse = ((inks.astype(int) + 128) // 257).astype(np.uint8)
+    for name, bits in (("deep.tif", inks), ("plain.tif", coarse)):
+        tifffile.imwrite(
+            tmp_path / name, bits, photometric="separated", iccprofile=profile or None,
+            compression="zlib", metadata=None,
+        )  # fmt: skip
+    picture, plain = read_picture(tmp_path / "deep.tif"), read_picture(tmp_path / "plain.tif")
+    assert picture.pixels.dtype == torch.uint16
+    assert picture.alpha is None
+    assert picture.notes == ()
+    assert picture.tagged is bool(profile)
+    assert picture.pixels[:, 0, 0].int().min() >= 65000
+    assert picture.pixels[:, 0, 1].int().max() <= 600
+    if not profile:
+        assert picture.pixels[:, 0, 2].tolist() == [0, 65535, 65535]
+    # 8 bits are a coarser view of the same.
+    difference = picture.pixels.int() / 257 - plain.pixels.int()
+    assert difference.abs().max() < (3 if profile else 2)
+
+
+@needs_codecs
+@pytest.mark.parametrize(
+    ("photometric", "channels"), [("separated", 5), ("miniswhite", 2), ("minisblack", 3)]
+)
+def test_a_tiff_of_an_unknown_kind_is_named(
+    tmp_path: Path, photometric: str, channels: int
+) -> None:
+    import tifffile
+
+    pixels = np.full((20, 30, channels), 40_000, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric, planarconfig="contig")
+    with pytest.raises(ImageError, match=r"a\.tif: is a TIFF .* of a kind Pillow cannot read"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_without_codecs_8_bits_of_16_bit_inks_are_read_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    inks = np.full((20, 30, 4), (0, 65535, 0, 0), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", inks, photometric="separated")
+    monkeypatch.setattr(deep, "available", lambda: False)
+    picture = read_picture(tmp_path / "a.tif")
+    assert picture.pixels[:, 3, 3].tolist() == [255, 0, 255]
+    assert picture.notes == ("8 of its 16 bits; for all: pip install 'fast-style[formats]'",)
+
+
+@needs_codecs
+def test_16_bit_grey_whose_white_is_zero(tmp_path: Path) -> None:
+    import tifffile
+
+    pixels = np.full((20, 30), 10_000, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="miniswhite")
+    assert read_picture(tmp_path / "a.tif").pixels.int().unique().tolist() == [55_535]
+
+
+def quarters() -> Image.Image:
+    """Four coloured quarters: red and green above blue and white."""
+    image = Image.new("RGB", (60, 40), "white")
+    for colour, place in (("red", (0, 0)), ("lime", (30, 0)), ("blue", (0, 20))):
+        image.paste(colour, (*place, place[0] + 30, place[1] + 20))
+    return image
+
+
+def corners(picture: Picture) -> str:
+    """Name the colours of the corners, row by row."""
+    names = {(1, 0, 0): "R", (0, 1, 0): "G", (0, 0, 1): "B", (1, 1, 1): "W"}
+    points = picture.pixels[:, [3, 3, -4, -4], [3, -4, 3, -4]].T > 127
+    return "".join(names[tuple(map(int, point))] for point in points.tolist())
+
+
+@pytest.mark.parametrize("file_format", ["JPEG", "HEIF", "AVIF"])
+@pytest.mark.parametrize(
+    ("orientation", "upright"), [(1, "RGBW"), (3, "WBGR"), (5, "RBGW"), (6, "BRWG"), (8, "GWRB")]
+)
+def test_a_turned_photo_is_turned_once(
+    tmp_path: Path, file_format: str, orientation: int, upright: str
+) -> None:
+    if file_format == "HEIF":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    elif file_format == "AVIF" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
     exif = Image.Exif()
+    exif[ORIENTATION] = orientation
     exif[ExifTags.Base.Artist] = "Ada"
-    source = set_depth(read_picture(save(tmp_path / "a.jpg", exif=exif, xmp=b"<x/>")), 16)
-    (note,) = write_picture(source, tmp_path / "b.tif", keep_metadata=True)
-    assert note == "its EXIF is lost: tifffile writes none; XMP is kept"
-    with Image.open(tmp_path / "b.tif") as image:
-        assert bytes(image.info["xmp"]) == b"<x/>"
+    path = tmp_path / f"a.{file_format.lower().replace('heif', 'heic')}"
+    # Its red and green are exchanged, and its profile exchanges them back.
+    red, green, blue = quarters().split()
+    swapped = Image.merge("RGB", (green, red, blue))
+    swapped.save(path, file_format, exif=exif.tobytes(), icc_profile=swapped_profile(), quality=95)
+    picture = read_picture(path)
+    assert corners(picture) == upright
+    assert picture.tagged
+    assert picture.notes == ()
+    assert tuple(picture.pixels.shape[1:]) == ((60, 40) if orientation > 4 else (40, 60))
+    write_picture(picture, tmp_path / "b.jpg", keep_metadata=True)
+    again = read_picture(tmp_path / "b.jpg")
+    assert corners(again) == upright
+    assert again.metadata.exif == {ExifTags.Base.Artist: "Ada"}
+
+
+def test_8_of_10_bits_of_a_heif_are_read_and_that_is_said(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    values = np.full((32, 32, 3), 40_000, np.uint16)
+    heif.from_bytes("RGB;16", (32, 32), values.tobytes()).save(tmp_path / "a.heic", quality=90)
+    picture = read_picture(tmp_path / "a.heic")
+    assert picture.notes == ("8 of its 10 bits",)
+    assert (picture.pixels.float().mean() - 40_000 / 257).abs() < 3
 
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
@@ -306,7 +422,9 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_picture_too_long_for_a_format_is_refused(tmp_path: Path) -> None:
     picture = Picture(pixels=torch.zeros(3, 1, 16384, dtype=torch.uint8))
-    with pytest.raises(ImageError, match="16384×1 is over the 16383 that WEBP can hold"):
+    with pytest.raises(
+        ImageError, match="16384×1 is over the 16383 pixels that WEBP can hold: use PNG"
+    ):
         write_picture(picture, tmp_path / "a.webp")
     assert list(tmp_path.iterdir()) == []
 

@@ -1,10 +1,14 @@
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from synthetic import photo
 
-from fast_style.config import ConfigError, StyleConfig
-from fast_style.preparation import load_style_image
+from fast_style.config import Config, ConfigError, StyleConfig
+from fast_style.data import DataError, Draw
+from fast_style.preparation import load_style_image, prepare
 
 
 def message_for(path: Path) -> str:
@@ -48,3 +52,34 @@ def test_a_damaged_style_image_is_not_called_missing(tmp_path: Path) -> None:
     message = message_for(path)
     assert message.startswith(f"style.image: {path}: ")
     assert "no such" not in message
+
+
+def test_the_photos_are_told_in_a_line(
+    tiny_config: Callable[..., Config], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        prepare(tiny_config(), device="cpu")
+    told = "8 photos, 48×40 to 48×40, 0 unusable, 0% grey; 7 to train on, 1 held out"
+    assert f"content images: {told}" in caplog.messages
+
+
+def test_a_cache_is_filled_where_one_is_asked_for_and_serves_any_split(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    changes = {"data.cache": str(tmp_path / "cache")}
+    expected = prepare(tiny_config(), device="cpu").images
+    images = prepare(tiny_config(changes), device="cpu").images
+    assert images.cache is not None
+    assert images.cache.image(images.paths[0]) is not None
+    assert all(torch.equal(images[Draw(i, i)][0], expected[Draw(i, i)][0]) for i in range(7))
+    written = images.cache.file.stat().st_mtime_ns
+    prepare(tiny_config({**changes, "data.held_out": 2}), device="cpu")
+    assert images.cache.file.stat().st_mtime_ns == written
+
+
+def test_a_cache_that_cannot_be_written_is_named(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"data\.cache: .*file: cannot be written: "):
+        prepare(tiny_config({"data.cache": str(tmp_path / "file")}), device="cpu")

@@ -1,9 +1,13 @@
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from fast_style.images import to_float
+from fast_style.images import from_float, to_float
 from fast_style.networks.streaming import StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 
@@ -57,6 +61,17 @@ def test_strips_of_any_height_give_the_same_bits(size: tuple[int, int], dtype: t
         assert torch.equal(whole(engine, image, height=height, recompute=recompute), expected)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("height", [64, 1024])
+def test_a_large_image_in_strips_is_the_whole_frame(height: int) -> None:
+    engine = StreamingTransformer(network(width=16, blocks=5))
+    image = torch.rand(3, 2047, 2049)
+    whole_frame = whole(engine, image, height=2047)
+    strips = whole(engine, image, height=height, recompute=True)
+    assert (strips - whole_frame).abs().max() < 1e-4 * whole_frame.std()
+    assert torch.equal(from_float(strips, torch.uint8), from_float(whole_frame, torch.uint8))
+
+
 def test_strips_come_in_order_and_are_as_high_as_asked() -> None:
     engine = StreamingTransformer(network(blocks=0))
     strips = list(engine.strips(torch.rand(3, 420, 1024), height=130))
@@ -82,6 +97,32 @@ def test_bf16_is_close_to_float32() -> None:
     exact = whole(StreamingTransformer(net), image)
     rough = whole(StreamingTransformer(net, dtype=torch.bfloat16), image)
     assert (rough - exact).square().mean().sqrt() < 0.05 * exact.std()
+
+
+class Float64Apart(TorchDispatchMode):
+    """Fails where float64 and other floats meet otherwise than by being copied."""
+
+    def __torch_dispatch__(
+        self,
+        function: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        found = [item for item in args if isinstance(item, torch.Tensor)]
+        dtypes = {item.dtype for item in found if item.is_floating_point()}
+        copies = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+        assert torch.float64 not in dtypes or len(dtypes) == 1 or function in copies, function
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_float64_may_live_on_another_device_than_the_maps(dtype: torch.dtype) -> None:
+    # As it must where the maps are on an Apple GPU.
+    engine = StreamingTransformer(network(), dtype=dtype)
+    for recompute in (False, True):
+        with Float64Apart():
+            whole(engine, torch.rand(3, 300, 600), recompute=recompute)
 
 
 def test_statistics_are_those_of_float64_at_a_large_mean() -> None:

@@ -2,18 +2,22 @@
 
 import io
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from synthetic import photo
+from torch import Tensor
 
 from fast_style.checkpoint import save_model
 from fast_style.commands.stylize import main
 from fast_style.formats import deep
 from fast_style.images import ImageError
 from fast_style.jobs import plan_jobs
+from fast_style.networks.streaming import StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 
 Command = Callable[..., int]
@@ -180,6 +184,54 @@ def test_a_write_that_fails_is_reported(
     Path("out").write_text("a file where a folder is wanted")
     assert stylize("a.png", "-o", "out/") == 1
     assert "error: out/a.wave.png: cannot be written: File exists" in capsys.readouterr().err
+
+
+def test_a_picture_too_long_for_its_format_fails_before_the_work_and_the_rest_goes_on(
+    stylize: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("in/b.png")
+    photo(1, 1, 16384).save("in/a.png")
+    sizes = []
+    strips = StreamingTransformer.strips
+
+    def noted(self: StreamingTransformer, image: Tensor, **options: Any) -> Iterator[Any]:
+        sizes.append(tuple(image.shape[1:]))
+        return strips(self, image, **options)
+
+    monkeypatch.setattr(StreamingTransformer, "strips", noted)
+    assert stylize("in", "--format", "webp", "-o", "out") == 1
+    said = capsys.readouterr()
+    assert "error: out/a.png.wave.webp: cannot be written: 16384×1 is over the 16383" in said.err
+    assert "use PNG or TIFF, or a smaller size" in said.err
+    assert sizes == [(16, 20)]
+    assert [path.name for path in Path("out").iterdir()] == ["b.png.wave.webp"]
+    assert stylize("in", "--format", "webp", "-o", "out", "--size", "100") == 0
+
+
+def test_a_name_that_is_not_utf_8_is_kept(
+    stylize: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = os.fsdecode(b"in/\xff.png")
+    try:
+        put(name)
+    except (OSError, UnicodeError):
+        pytest.skip("this file system has no such names")
+    said = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(said, encoding="utf-8"))
+    assert stylize("in", "--manifest", "m.json") == 0
+    (entry,) = map(json.loads, Path("m.json").read_text(encoding="utf-8").splitlines())
+    assert entry["input"] == name
+    assert Path(entry["output"]).is_file()
+    assert stylize("in", "--overwrite", "--json") == 0
+    assert json.loads(said.getvalue().splitlines()[-1])["input"] == name
+
+
+def test_a_manifest_is_that_of_the_last_run(stylize: Command) -> None:
+    put("a.png", "b.png")
+    for name in ("a.png", "b.png"):
+        assert stylize(name, "--manifest", "m.json") == 0
+    (entry,) = map(json.loads, Path("m.json").read_text().splitlines())
+    assert entry["input"] == "b.png"
 
 
 def test_json_lines_are_all_that_is_printed(

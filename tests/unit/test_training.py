@@ -1,80 +1,30 @@
 import math
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from recorder import Killed, KilledAfter, Recorder
 from synthetic import write_photos
 from torch import Tensor
 
 from fast_style import training
-from fast_style.checkpoint import CheckpointError, find_states, load_model, load_state
-from fast_style.config import Config, ConfigError, TrainingConfig, config_from_dict
-from fast_style.data import DataError
-from fast_style.images import ImageError
-from fast_style.losses import Losses, PerceptualLoss
-from fast_style.preparation import prepare
-from fast_style.training import (
-    Trainee,
-    TrainingError,
-    default_run_dir,
-    learning_rate_at,
-    train,
-    train_step,
+from fast_style.checkpoint import (
+    CheckpointError,
+    find_states,
+    load_model,
+    load_state,
+    save_state,
 )
+from fast_style.config import Config, ConfigError, config_from_dict
+from fast_style.data import DataError
+from fast_style.preparation import prepare
+from fast_style.training import default_run_dir, train
 from fast_style.weights import WeightsError
 
 MakeConfig = Callable[..., Config]
-
-
-class Recorder:
-    """Keeps everything that a run reports."""
-
-    def __init__(self) -> None:
-        self.started: list[tuple[int, int, str]] = []
-        self.steps: list[int] = []
-        self.values: dict[str, dict[int, float]] = {}
-        self.images: dict[str, dict[int, Tensor]] = {}
-        self.messages: list[tuple[int, str]] = []
-        self.closed = 0
-
-    def start(self, step: int, steps: int, config: str) -> None:
-        self.started.append((step, steps, config))
-
-    def advance(self, step: int) -> None:
-        self.steps.append(step)
-
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        for tag, value in values.items():
-            self.values.setdefault(tag, {})[step] = value
-
-    def image(self, step: int, tag: str, image: Tensor) -> None:
-        self.images.setdefault(tag, {})[step] = image
-
-    def message(self, step: int, text: str) -> None:
-        self.messages.append((step, text))
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-class Killed(Exception):  # noqa: N818
-    """Stands for the end of the process."""
-
-
-class KilledAfter(Recorder):
-    """Ends the run before anything of the step is saved."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__()
-        self.last = step
-
-    def advance(self, step: int) -> None:
-        if step == self.last:
-            raise Killed
 
 
 def run(config: Config, run_dir: Path, **options: Any) -> training.Result:
@@ -93,29 +43,6 @@ def assert_equal_bits(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
 def stop_after(step: int) -> tuple[Recorder, Callable[[], bool]]:
     recorder = Recorder()
     return recorder, lambda: step in recorder.steps
-
-
-@pytest.fixture
-def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Make the losses of some updates non-finite, by number of the update in this process."""
-    honest = PerceptualLoss.__call__
-
-    def make(*updates: int, value: float = math.nan) -> None:
-        count = 0
-
-        def call(self: PerceptualLoss, stylized: Tensor, targets: Mapping[str, Tensor]) -> Losses:
-            nonlocal count
-            losses = honest(self, stylized, targets)
-            if not stylized.requires_grad:
-                return losses
-            count += 1
-            if count not in updates:
-                return losses
-            return Losses(content=losses.content * value, style=losses.style, tv=losses.tv)
-
-        monkeypatch.setattr(PerceptualLoss, "__call__", call)
-
-    return make
 
 
 def test_the_losses_fall(tiny_config: MakeConfig, tmp_path: Path) -> None:
@@ -289,6 +216,59 @@ def test_a_changed_config_is_refused_with_the_keys_name(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_photos_that_changed_are_told_and_trained_on(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    photos = write_photos(tmp_path / "photos", 8)
+    where = {"data.train": str(tmp_path / "photos")}
+    config = tiny_config({**where, "training.steps": 6})
+    recorder, should_stop = stop_after(4)
+    run(config, tmp_path / "run", monitors=[recorder], should_stop=should_stop)
+    photos[3].unlink()
+    recorder = Recorder()
+    assert run(config, tmp_path / "run", monitors=[recorder]).finished
+    ((step, text),) = recorder.messages
+    assert step == 4
+    assert "the photos are not those of the last state" in text
+    # Told once: from here on they are the photos of the run.
+    recorder = Recorder()
+    run(
+        tiny_config({"data.train": str(tmp_path / "photos"), "training.steps": 7}), tmp_path / "run"
+    )
+    assert recorder.messages == []
+
+
+def test_what_says_nothing_of_the_result_may_change(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    run(tiny_config({"training.steps": 2}), tmp_path / "run")
+    changed = {"data.description": "mine", "data.workers": 1, "data.cache": str(tmp_path / "cache")}
+    config = tiny_config({"training.steps": 3, "training.compile": False, **changed})
+    assert run(config, tmp_path / "run", monitors=[recorder]).step == 3
+    assert recorder.messages == []
+
+
+def test_a_state_of_an_older_version_is_gone_on_with(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    config = tiny_config({"training.steps": 6})
+    run(config, tmp_path / "unbroken")
+    run(tiny_config({"training.steps": 3}), tmp_path / "old")
+    (path,) = find_states(tmp_path / "old")
+    state = load_state(path)
+    for key in ("format", "step", "fingerprint", "time_limit"):
+        state.pop(key)
+    for section, key in (("data", "cache"), ("data", "description"), ("training", "compile")):
+        del state["config"][section][key]
+    state["config"]["training"]["steps"] = 6
+    save_state(tmp_path / "old", 3, state)
+    recorder = Recorder()
+    run(config, tmp_path / "old", monitors=[recorder])
+    assert recorder.started[0][0] == 3
+    assert recorder.messages == []
+
+
 def test_a_damaged_newest_state_is_passed_over_aloud(
     tiny_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -326,7 +306,7 @@ def write_broken_photos(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("changes", "error", "part"),
     [
-        ({"style.image": "gone.jpg"}, ImageError, "gone.jpg: no such image file"),
+        ({"style.image": "gone.jpg"}, ConfigError, "gone.jpg: no such image file"),
         ({"style.image": "package:no_such_package/a.jpg"}, ConfigError, "style.image"),
         ({"data.train": "gone"}, DataError, "gone: no such folder of photos"),
         ({"data.validation": "gone"}, DataError, "gone: no such folder of photos"),
@@ -365,140 +345,6 @@ def test_a_run_folder_that_cannot_be_made_is_named(tiny_config: MakeConfig, tmp_
 def test_an_unknown_device_is_refused(tiny_config: MakeConfig, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown device 'gpu': use auto, cpu"):
         train(tiny_config(), tmp_path, device="gpu")
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_non_finite_update_is_not_applied_and_said(
-    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None], value: float
-) -> None:
-    config = tiny_config({"training.steps": 5, "data.held_out": 1})
-    inject(5, value=value)
-    recorder = Recorder()
-    result = run(config, tmp_path, monitors=[recorder])
-    assert result.finished
-    ((step, text),) = recorder.messages
-    assert step == 5
-    assert "back to the last good weights" in text
-    assert "learning rate halved" in text
-    assert "photo-00" in text
-    # The last good weights are those of the state of step 3.
-    good, final = (load_state(path) for path in find_states(tmp_path))
-    assert (good["step"], final["step"]) == (3, 5)
-    assert_equal_bits(final["network"], good["network"])
-    assert_equal_bits(final["average"], good["average"])
-    assert (final["learning_rate_scale"], final["last_fault"]) == (0.5, 5)
-
-
-def test_a_fault_before_any_state_goes_back_to_the_first_weights(
-    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None]
-) -> None:
-    config = tiny_config({"training.steps": 2})
-    inject(2)
-    first = Trainee(config, prepare(config, device="cpu")).state()["network"]
-    run(config, tmp_path)
-    assert_equal_bits(load_state(find_states(tmp_path)[-1])["network"], first)
-
-
-def test_after_a_fault_the_learning_rate_is_halved(
-    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None]
-) -> None:
-    inject(3)
-    recorder = Recorder()
-    config = tiny_config({"training.steps": 6, "training.schedule": "constant"})
-    run(config, tmp_path, monitors=[recorder])
-    rates = list(recorder.values["learning_rate"].values())
-    assert rates == [1e-3] * 3 + [5e-4] * 3
-
-
-@pytest.mark.parametrize("saved", [True, False])
-def test_a_second_fault_soon_after_stops_with_both_steps_and_the_files(
-    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None], saved: bool
-) -> None:
-    inject(4, 7)
-    config = tiny_config({"training.checkpoint_every": 3 if saved else 100})
-    with pytest.raises(TrainingError) as caught:
-        run(config, tmp_path)
-    message = str(caught.value)
-    assert "NaN or infinite at step 4 and again at step 7" in message
-    assert "photo-00" in message
-    assert "training.learning_rate" in message
-    state = tmp_path / "state-00000006.pt"
-    assert state.exists() == saved
-    assert (str(state) in message) == saved
-
-
-def test_a_second_fault_long_after_does_not_stop(
-    tiny_config: MakeConfig,
-    tmp_path: Path,
-    inject: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(training, "_FAULT_FREE_STEPS", 3)
-    inject(2, 7)
-    recorder = Recorder()
-    assert run(tiny_config(), tmp_path, monitors=[recorder]).finished
-    assert [step for step, _ in recorder.messages] == [2, 7]
-    assert load_state(find_states(tmp_path)[-1])["learning_rate_scale"] == 0.25
-
-
-def test_a_killed_run_meets_a_fault_as_an_unbroken_one(
-    tiny_config: MakeConfig, tmp_path: Path, inject: Callable[..., None]
-) -> None:
-    config = tiny_config()
-    inject(8)
-    run(config, tmp_path / "unbroken")
-    with pytest.raises(Killed):
-        run(config, tmp_path / "killed", monitors=[KilledAfter(7)])
-    inject(2)  # step 8 again: the run goes on after step 6
-    recorder = Recorder()
-    run(config, tmp_path / "killed", monitors=[recorder])
-    assert [step for step, _ in recorder.messages] == [8]
-    assert_equal_bits(weights_of(tmp_path / "killed"), weights_of(tmp_path / "unbroken"))
-
-
-def test_the_learning_rate_is_held_then_falls_to_a_tenth() -> None:
-    config = TrainingConfig(steps=300, learning_rate=0.01)
-    assert [learning_rate_at(config, step) for step in (0, 100, 200)] == [0.01] * 3
-    assert learning_rate_at(config, 250) == pytest.approx(0.0055)
-    assert learning_rate_at(config, 300) == pytest.approx(0.001)
-    rates = [learning_rate_at(config, step) for step in range(301)]
-    assert all(later <= earlier for earlier, later in pairwise(rates))
-
-
-def test_a_constant_learning_rate_is_constant() -> None:
-    config = TrainingConfig(steps=30, learning_rate=0.01, schedule="constant")
-    assert {learning_rate_at(config, step) for step in range(31)} == {0.01}
-
-
-@pytest.fixture
-def trainee(tiny_config: MakeConfig) -> Trainee:
-    config = tiny_config()
-    return Trainee(config, prepare(config, device="cpu"))
-
-
-def test_building_a_trainee_draws_none_of_the_processs_random_numbers(
-    tiny_config: MakeConfig,
-) -> None:
-    config = tiny_config()
-    inputs = prepare(config, device="cpu")
-    before = torch.get_rng_state()
-    Trainee(config, inputs)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_a_gradient_is_clipped_to_the_norm_asked_for(trainee: Trainee) -> None:
-    content = torch.rand(2, 3, 32, 32)
-    _, norm = train_step(
-        trainee.network,
-        trainee.inputs.criterion,
-        trainee.optimizer,
-        content,
-        scaler=trainee.scaler,
-        max_gradient_norm=1e-3,
-    )
-    squares = [p.grad.square().sum() for p in trainee.network.parameters() if p.grad is not None]
-    assert norm.item() > 1e-2  # as it was before
-    assert torch.stack(squares).sum().sqrt().item() == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_without_averaging_the_model_is_the_last_network(

@@ -13,6 +13,7 @@ from fast_style.commands import run
 # Each is a module here, with add_arguments(parser) and run(options).
 BENCHMARKS = {
     "stylize": "one forward pass on the CPU, against the plain network",
+    "data": "images a second from files to batches, against the usual Pillow pipeline",
     "train": "a training step, against the loop of PyTorch's own example",
 }
 

@@ -67,24 +67,22 @@ def wait(device: torch.device) -> None:
 def interleave(cases: Mapping[str, Case], runs: int) -> dict[str, Timing]:
     """Time the cases in turn, after one run of each to warm up."""
     context = multiprocessing.get_context("spawn")
-    pipes = {}
-    processes = []
-    for name, case in cases.items():
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, case), daemon=True)
-        process.start()
-        pipes[name] = ours
-        processes.append(process)
-        ours.recv()
     runs_of: dict[str, list[_Run]] = {name: [] for name in cases}
-    for _ in range(runs + 1):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            runs_of[name].append(pipe.recv())
-    for pipe in pipes.values():
-        pipe.send(False)
-    for process in processes:
-        process.join()
+    with contextlib.ExitStack() as stack:
+        pipes = {}
+        for name, case in cases.items():
+            ours, theirs = context.Pipe()
+            # No daemon: these may not have children, as a case with a loader has.
+            process = context.Process(target=_serve, args=(theirs, case))
+            process.start()
+            stack.callback(process.join)
+            pipes[name] = stack.enter_context(ours)
+            theirs.close()
+            ours.recv()
+        for _ in range(runs + 1):
+            for name, pipe in pipes.items():
+                pipe.send(True)
+                runs_of[name].append(pipe.recv())
     return {name: _timing(runs) for name, runs in runs_of.items()}
 
 
@@ -99,7 +97,7 @@ def _timing(runs: list[_Run]) -> Timing:
 def _serve(pipe: Connection, case: Case) -> None:
     function = case()
     base = _resident("VmRSS")
-    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent was interrupted
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is done, or was interrupted
         pipe.send(None)
         while pipe.recv():
             start = time.perf_counter()

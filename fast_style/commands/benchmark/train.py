@@ -6,8 +6,10 @@ is `train_step`, with the allocator set as scripts/train.py sets it.
 """
 
 import argparse
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg16
 
+from fast_style.commands.benchmark.data import usual_pipeline, write_photos
 from fast_style.commands.benchmark.plain import PlainTransformerNet
 from fast_style.commands.benchmark.timing import (
     Timed,
@@ -24,6 +27,7 @@ from fast_style.commands.benchmark.timing import (
     photo_like,
     wait,
 )
+from fast_style.data import ContentImages, Draw
 from fast_style.devices import (
     Precision,
     autocast,
@@ -35,7 +39,7 @@ from fast_style.devices import (
 from fast_style.losses import PerceptualLoss
 from fast_style.networks.transformer import TransformerNet
 from fast_style.networks.vgg import VGGFeatures
-from fast_style.training import train_step
+from fast_style.trainee import train_step
 
 _CONTENT_LAYERS = {"relu2_2": 1.0}
 _STYLE_LAYERS = dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3"), 1.0)
@@ -73,8 +77,10 @@ def run(options: argparse.Namespace) -> int:
             cases[f"ours {precision}"] = _Case(shape, device, precision, plain=False)
         print(f"\nbatch {batch_size}, {options.size}x{options.size}, width {options.width}")
         _print_steps(cases, interleave(cases, options.runs), peaks)
-        parts = {name: _InParts(case) for name, case in cases.items()}
-        _print_parts(interleave(parts, options.runs))
+        with tempfile.TemporaryDirectory() as scratch:
+            photos = write_photos(Path(scratch, "photos"), batch_size)
+            parts = {name: _InParts(case, photos) for name, case in cases.items()}
+            _print_parts(interleave(parts, options.runs))
     return 0
 
 
@@ -214,16 +220,28 @@ class _Case:
 
 
 class _InParts:
-    """The same step, with the seconds of each part."""
+    """The same step, with the seconds of each part; photos are read by one core, not beside it."""
 
-    def __init__(self, case: _Case) -> None:
+    def __init__(self, case: _Case, photos: Sequence[Path]) -> None:
         self.case = case
+        self.photos = photos
 
     def __call__(self) -> Timed:
         loop, content = self.case.build()
+        size = self.case.shape[1]
+        ours = ContentImages(self.photos, size)
+
+        def load() -> None:
+            for position, photo in enumerate(self.photos):
+                if self.case.plain:
+                    usual_pipeline(photo, size)
+                else:
+                    ours[Draw(position, position)]
 
         def step() -> dict[str, float]:
             clock = _Clock(self.case.device)
+            load()
+            clock.lap("data, by one core")
             stylized = loop.stylize(content)
             clock.lap("network forward")
             targets = loop.content_features(content)

@@ -1,0 +1,234 @@
+"""`scripts/sweep.py --config C --set loss.strength=0.3,1,3`: settings side by side, on one sheet.
+
+Every --set with several values is an axis; each combination makes a column of one contact sheet.
+The same command goes on with a sweep that was interrupted.
+"""
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from torch import Tensor
+
+from fast_style.commands import catch_signals, run
+from fast_style.config import ConfigError, to_dict
+from fast_style.devices import resolve_device
+from fast_style.images import load_image, save_image
+from fast_style.monitoring import TensorBoardMonitor
+from fast_style.photos import find_images, scan_images
+from fast_style.preparation import load_style_image
+from fast_style.sheet import comparison_sheet
+from fast_style.sweep import (
+    Combination,
+    CombinationError,
+    Job,
+    check,
+    choose,
+    held_out_images,
+    load_photo,
+    make_pictures,
+    pictures_of,
+    plan,
+)
+
+_STEPS = {"optimize": 100, "train": 300}
+# No more are needed to measure loss.strength.
+_MEASURED_AT = 16
+_TIMED_STEPS = 3
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Sweep; exit 0 when all is done, 1 when some fail, 2 with one line on a mistake."""
+    parser = argparse.ArgumentParser(
+        prog="sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", required=True, type=Path, help="the style's YAML")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="values to try for one key of the config, or one value for all",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=tuple(_STEPS),
+        default="optimize",
+        help="each photo by L-BFGS, or by a network after a short training (default: optimize)",
+    )
+    parser.add_argument("--steps", type=_count, help="of L-BFGS (100), or of training (300)")
+    parser.add_argument("--size", type=_count, default=256, help="the photos' long edge (256)")
+    parser.add_argument("--images", type=Path, help="photos (default: the config's held-out ones)")
+    parser.add_argument("--n", type=_count, default=3, help="how many of them (default: 3)")
+    parser.add_argument("-o", "--output", type=Path, help="folder: checkpoints/sweep-<name>")
+    parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    options = parser.parse_args(arguments)
+
+    def command() -> int:
+        with _quiet():
+            return _sweep(options)
+
+    return run(command)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    combinations = plan(options.config, options.set)
+    check(combinations, options.mode)
+    resolve_device(options.device)
+    config = combinations[0].config
+    if options.images:
+        photos = scan_images(find_images([options.images])).usable
+        measured_at = choose(photos, _MEASURED_AT)
+    else:
+        photos = held_out_images(config)
+        measured_at = tuple(photos)
+    stopped_by, should_stop = catch_signals()
+    folder = options.output or Path("checkpoints", f"sweep-{config.name}")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file; name a folder")
+    estimate = _Estimate()
+    job = Job(
+        mode=options.mode,
+        photos=choose(photos, options.n),
+        measured_at=measured_at,
+        size=options.size,
+        steps=options.steps or _STEPS[options.mode],
+        folder=folder,
+        device=options.device,
+        on_step=estimate.step,
+        should_stop=should_stop,
+    )
+    estimate.steps = _announce(combinations, job)
+    failures: dict[int, str] = {}
+    for index, combination in enumerate(combinations):
+        start = time.perf_counter()
+        try:
+            if not make_pictures(combination, job):
+                print(f"stopped in {combination}; the same command goes on", file=sys.stderr)
+                return 128 + (stopped_by or [signal.SIGINT])[0]
+        except CombinationError as error:
+            failures[index] = str(error)
+            print(f"error: {combination}: {error}", file=sys.stderr, flush=True)
+            continue
+        seconds = time.perf_counter() - start
+        print(f"{index + 1} of {len(combinations)}: {combination} ({seconds:.0f} s)", flush=True)
+        if index < len(combinations) - 1:
+            _save_sheet(combinations, job, failures)
+    if len(failures) == len(combinations):
+        return 1
+    sheet = _save_sheet(combinations, job, failures)
+    if options.log_dir:
+        _log(options.log_dir, combinations, job, failures, sheet)
+    print(folder / "sheet.png")
+    return 1 if failures else 0
+
+
+class _Estimate:
+    """Measures the first steps, and then says once how long all of them will take."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self._done = 0
+        self._start = 0.0
+
+    def step(self) -> None:
+        """Hear of a finished step; the first one is not measured, since it warms up."""
+        self._done += 1
+        if self._done == 1:
+            self._start = time.perf_counter()
+        if self._done == 1 + _TIMED_STEPS:
+            seconds = (time.perf_counter() - self._start) / _TIMED_STEPS
+            minutes = seconds * (self.steps - self._done) / 60
+            print(f"{seconds:.2f} s a step: about {minutes:.1f} minutes", flush=True)
+
+
+def _announce(combinations: Sequence[Combination], job: Job) -> int:
+    """Say what will be done; give the number of steps."""
+    missing = [
+        sum(not file.exists() for file in pictures_of(combination, job))
+        for combination in combinations
+    ]
+    if job.mode == "optimize":
+        pictures, steps = sum(missing), sum(missing) * job.steps
+        work = f"{pictures} Gatys previews of {job.steps} steps"
+    else:
+        trainings = sum(count > 0 for count in missing)
+        steps = trainings * job.steps
+        work = f"{trainings} trainings of {job.steps} steps"
+    kept = sum(count == 0 for count in missing)
+    there = f" ({kept} of them there already)" if kept else ""
+    names = ", ".join(path.stem for path in job.photos)
+    print(
+        f"{len(combinations)} combinations{there}, photos {names}: {work}, pictures of "
+        f"{job.size} pixels, into {job.folder}",
+        flush=True,
+    )
+    return steps
+
+
+def _save_sheet(combinations: Sequence[Combination], job: Job, failures: dict[int, str]) -> Tensor:
+    """Draw what there is so far, and why the rest is missing."""
+    columns: list[list[Tensor | str]] = []
+    for index, combination in enumerate(combinations):
+        files = pictures_of(combination, job)
+        missing = f"failed: {failures[index]}" if index in failures else "not made yet"
+        columns.append([load_image(file) if file.exists() else missing for file in files])
+    styles = {
+        c.config.style.image: (c.config.style.image.name, c.config.style) for c in combinations
+    }
+    chosen = [c.config.style.image for c in combinations] if len(styles) > 1 else list(styles)
+    sheet = comparison_sheet(
+        [
+            (path.stem, load_photo(path, job.size), [column[row] for column in columns])
+            for row, path in enumerate(job.photos)
+        ],
+        columns=[combination.settings for combination in combinations],
+        styles=[(styles[image][0], load_style_image(styles[image][1])[0]) for image in chosen],
+    )
+    job.folder.mkdir(parents=True, exist_ok=True)
+    save_image(sheet, job.folder / "sheet.png")
+    return sheet
+
+
+def _log(
+    folder: Path,
+    combinations: Sequence[Combination],
+    job: Job,
+    failures: dict[int, str],
+    sheet: Tensor,
+) -> None:
+    monitor = TensorBoardMonitor(folder)
+    monitor.start(0, 0, yaml.safe_dump(to_dict(combinations[0].config), sort_keys=False))
+    monitor.image(0, "sweep", sheet)
+    for index, combination in enumerate(combinations):
+        if index in failures:
+            monitor.message(0, f"{combination}: {failures[index]}")
+        for photo, file in zip(job.photos, pictures_of(combination, job), strict=True):
+            if file.exists():
+                monitor.image(0, f"sweep/{combination}/{photo.stem}", load_image(file))
+    monitor.close()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out what every training says of its inputs: it would be said once a combination."""
+    logger = logging.getLogger("fast_style")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

@@ -1,0 +1,203 @@
+"""The content photos as files: found in any layout, inspected, held out, told from others."""
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size
+
+log = logging.getLogger(__name__)
+
+# More than this share of unreadable files means that something is wrong with the folder.
+MAXIMUM_UNREADABLE = 0.05
+# Smaller images have nothing to learn from.
+MINIMUM_EDGE = 16
+# Every header is read; this many files are decoded as a sample, small folders wholly.
+DECODED_SAMPLE = 2000
+# A grey photo's channels differ by no more than this, of 255.
+GREY_TOLERANCE = 8
+
+
+class DataError(ValueError):
+    """The folder of content images is missing, empty or damaged."""
+
+
+@dataclass(slots=True)
+class Scan:
+    """What a scan found: the usable images with their sizes, and the reason for each that is not.
+
+    Of `decoded` ones, `grey` turned out to have no colours.
+    """
+
+    usable: list[Path] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    too_small: list[Path] = field(default_factory=list)
+    decoded: int = 0
+    grey: int = 0
+
+    @property
+    def grey_share(self) -> float:
+        """The share of photos without colours, by the decoded ones."""
+        return self.grey / max(1, self.decoded)
+
+    def summary(self) -> str:
+        """Tell of all in a line: `3,298 photos, 320×240 to 640×640, 2 unusable, 4% grey`."""
+        unusable = len(self.unreadable) + len(self.too_small)
+        smallest, largest = min(self.sizes, key=math.prod), max(self.sizes, key=math.prod)
+        return (
+            f"{len(self.usable):,} photos, {smallest[0]}×{smallest[1]} to {largest[0]}×{largest[1]}"
+            f", {unusable:,} unusable, {self.grey_share:.0%} grey"
+        )
+
+
+def find_images(roots: Iterable[Path]) -> list[Path]:
+    """List the image files below folders, in any layout, and files named themselves, sorted.
+
+    Hidden files and folders are left out. Raises DataError for a path that is not there.
+    """
+    found: list[Path] = []
+    for root in roots:
+        if root.is_file():
+            found.append(root)
+        elif root.is_dir():
+            found += _walk(root)
+        else:
+            raise DataError(f"{root}: no such folder of photos{_where_to_get(root)}")
+    unique = sorted(dict.fromkeys(found))
+    if not unique:
+        where = ", ".join(str(root) for root in roots)
+        raise DataError(f"{where}: holds no image files ({', '.join(sorted(EXTENSIONS))})")
+    return unique
+
+
+def below_common_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:
+    """Give the deepest folder that holds all of some files, and their names below it, with "/"."""
+    folder = Path(os.path.commonpath({path.parent.absolute() for path in paths}))
+    start = len(str(folder))
+    names = [str(path.absolute())[start:].replace(os.sep, "/").lstrip("/") for path in paths]
+    return folder, names
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """Hash the files' names below their common folder, in their order, and their sizes.
+
+    Photos that are added, removed or exchanged change it, and what the steps see with it; a folder
+    that moves does not. A file that is gone counts as one of no size.
+    """
+    digest = sha256()
+    for path, name in zip(paths, below_common_folder(paths)[1], strict=True):
+        try:
+            size = str(path.stat().st_size)
+        except OSError:
+            size = ""
+        digest.update(os.fsencode(f"{name}\0{size}\n"))
+    return digest.hexdigest()
+
+
+def scan_images(paths: Sequence[Path]) -> Scan:
+    """Inspect the files, and log which are skipped.
+
+    Raises DataError with the list when more than one file in twenty is unreadable.
+    """
+    scan = inspect_images(paths)
+    for reason in scan.unreadable.values():
+        log.warning("skipped: %s", reason)
+    for path in scan.too_small:
+        log.warning("skipped: %s: a side is under %d pixels", path, MINIMUM_EDGE)
+    if len(scan.unreadable) > MAXIMUM_UNREADABLE * len(paths):
+        raise DataError(too_many_unreadable(len(paths), list(scan.unreadable.values())))
+    if not scan.usable:
+        raise DataError(f"none of the {len(paths)} content images can be used")
+    return scan
+
+
+def inspect_images(paths: Sequence[Path], *, decoded: int = DECODED_SAMPLE) -> Scan:
+    """Read every file's header and decode so many of them, evenly spaced or all."""
+    stride = math.ceil(len(paths) / max(1, decoded))
+    jobs = [(path, index % stride == 0) for index, path in enumerate(paths)]
+    scan = Scan()
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        verdicts = tqdm(
+            pool.map(_inspect, jobs), "photos", len(jobs), leave=False, delay=1, disable=None
+        )
+        for path, (size, grey, reason) in zip(paths, verdicts, strict=True):
+            if reason:
+                scan.unreadable[path] = reason
+                continue
+            if min(size) < MINIMUM_EDGE:
+                scan.too_small.append(path)
+                continue
+            scan.usable.append(path)
+            scan.sizes.append(size)
+            if grey is not None:
+                scan.decoded += 1
+                scan.grey += grey
+    return scan
+
+
+def hold_out(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:
+    """Split into images to train on and `count` evenly spaced others (at most a fifth) to hold out.
+
+    A single image serves as both.
+    """
+    if len(paths) == 1:
+        return list(paths), list(paths)
+    count = max(1, min(count, len(paths) // 5))
+    held = {paths[i * len(paths) // count] for i in range(count)}
+    return [path for path in paths if path not in held], sorted(held)
+
+
+def too_many_unreadable(total: int, reasons: list[str]) -> str:
+    """Say so, with the reasons."""
+    shown = "\n  ".join(reasons[:50])
+    more = f"\n  and {len(reasons) - 50} more" if len(reasons) > 50 else ""
+    return (
+        f"{len(reasons)} of {total} content images are unreadable, more than "
+        f"{MAXIMUM_UNREADABLE:.0%}; remove or replace them:\n  {shown}{more}"
+    )
+
+
+def _walk(root: Path) -> list[Path]:
+    found = []
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        found += [
+            Path(folder, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+        ]
+    return found
+
+
+def _inspect(job: tuple[Path, bool]) -> tuple[tuple[int, int], bool | None, str]:
+    """Give a file's size, whether it is grey (None: not decoded), and why it cannot be read."""
+    path, decode = job
+    try:
+        size = read_size(path)
+        return size, _is_grey(open_rgb(path, at_least=MINIMUM_EDGE)) if decode else None, ""
+    except ImageError as error:
+        return (0, 0), None, str(error)
+
+
+def _is_grey(image: Image.Image) -> bool:
+    pixels = np.asarray(image)
+    return int((pixels.max(axis=-1) - pixels.min(axis=-1)).max()) <= GREY_TOLERANCE
+
+
+def _where_to_get(root: Path) -> str:
+    if "coco" not in root.parts:
+        return ""
+    return (
+        "; COCO's are at https://cocodataset.org/#download (train2017.zip, 18 GB), any others will "
+        "do (data.train), and configs/quickstart.yaml needs none"
+    )

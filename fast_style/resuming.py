@@ -1,0 +1,117 @@
+"""What a run leaves in its folder, and how the same command goes on from it."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fast_style.checkpoint import (
+    CheckpointError,
+    find_states,
+    load_state,
+    save_model,
+    save_state,
+)
+from fast_style.config import Config, ConfigError, config_from_dict, flatten, to_dict
+from fast_style.data import fingerprint
+from fast_style.files import atomic_write, remove_unfinished
+from fast_style.preparation import objective_config
+from fast_style.schedule import TimeLimit
+from fast_style.trainee import Trainee
+
+log = logging.getLogger(__name__)
+
+# What may differ when a run goes on: its length, its reports, what is said of the photos, and how
+# the same numbers are computed.
+_MAY_CHANGE = {
+    "data.cache",
+    "data.description",
+    "data.workers",
+    "training.compile",
+    "training.steps",
+    "training.log_every",
+    "training.validate_every",
+    "training.preview_every",
+    "training.checkpoint_every",
+}
+
+
+class RunFolder:
+    """A run's folder: its config, its model, its newest states."""
+
+    def __init__(
+        self, path: Path, config: Config, trainee: Trainee, limit: TimeLimit | None
+    ) -> None:
+        self.path = path
+        self.model = path / f"{config.name}.pth"
+        self.photos = fingerprint([Path(photo) for photo in trainee.inputs.images.paths])
+        self._config = config
+        self._trainee = trainee
+        self._limit = limit
+
+    @property
+    def is_there(self) -> bool:
+        """Whether nobody has removed it."""
+        return self.path.is_dir()
+
+    def open(self) -> str:
+        """Make the folder with the config in it; give the config's YAML. Raises CheckpointError."""
+        text = yaml.safe_dump(to_dict(self._config), sort_keys=False)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            remove_unfinished(self.path)
+            with atomic_write(self.path / "config.yaml") as file:
+                file.write(text.encode())
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}") from None
+        return text
+
+    def save(self, snapshot: Mapping[str, Any]) -> None:
+        """Write the model and, after it, the state: a killed run never lacks the model."""
+        trainee, limit = self._trainee, self._limit
+        objective = to_dict(objective_config(self._config, trainee.inputs.criterion))
+        metadata = {"name": self._config.name, "step": trainee.step, "config": objective}
+        save_model(self.model, trainee.average, metadata=metadata)
+        state = {
+            "config": to_dict(self._config),
+            "fingerprint": self.photos,
+            "time_limit": limit.record(trainee.plan) if limit else None,
+            **snapshot,
+        }
+        save_state(self.path, trainee.step, state)
+
+
+def load_resumable(config: Config, run_dir: Path) -> dict[str, Any] | None:
+    """Load the newest readable state of the same run. Raises ConfigError if it is another run.
+
+    Raises CheckpointError when there are states, but none can be read.
+    """
+    states = find_states(run_dir)
+    for path in reversed(states):
+        try:
+            state = load_state(path)
+        except CheckpointError as error:
+            log.warning("%s; trying the one before", error)
+            continue
+        _check_same(config, state["config"], path)
+        return state
+    if states:
+        raise CheckpointError(
+            f"{run_dir}: none of its training states can be read: remove them to begin anew"
+        )
+    return None
+
+
+def _check_same(config: Config, begun: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError for a key that differs; one it does not know had its default."""
+    before = flatten(to_dict(config_from_dict(begun, source=str(path))))
+    now = flatten(to_dict(config))
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key) and key not in _MAY_CHANGE:
+            raise ConfigError(
+                f"{key}: is {now.get(key)!r}, but the run in {path.parent} was begun with "
+                f"{before.get(key)!r}: change it back, give the config another name, or remove "
+                f"{path.parent}"
+            )

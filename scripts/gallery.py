@@ -1,0 +1,3 @@
+from fast_style.commands.gallery import main
+
+raise SystemExit(main())

@@ -1,0 +1,3 @@
+from fast_style.commands.models import main
+
+raise SystemExit(main())

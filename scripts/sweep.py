@@ -1,0 +1,3 @@
+from fast_style.commands.sweep import main
+
+raise SystemExit(main())

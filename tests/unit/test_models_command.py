@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fast_style import checkpoint
+from fast_style.checkpoint import save_model
+from fast_style.commands import main
+from fast_style.networks.transformer import TransformerNet
+
+CERTIFICATE = {"size": 256, "initial": "content", "steps": 63, "baseline_steps": 200}
+CONFIG = {
+    "style": {"image": "styles/wave.jpg"},
+    "data": {"description": "3,298 photos, for research only"},
+    "training": {"init_from": "starry"},
+}
+
+
+@pytest.fixture
+def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    return tmp_path
+
+
+def test_without_models_it_says_so(shipped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out == (
+        "no models are shipped with this version; scripts/train.py trains one\n"
+    )
+    assert main(["models", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_each_model_is_told_with_its_style_photos_and_worth(
+    shipped: Path, tiny_network: TransformerNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = {**CERTIFICATE, "size": 512, "initial": "noise", "steps": None}
+    metadata = {"step": 1500, "config": CONFIG, "quality": [CERTIFICATE, noise]}
+    save_model(shipped / "wave.pth", tiny_network, metadata=metadata, dtype=torch.float16)
+    save_model(shipped / "bare.pth", tiny_network)
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "bare: width 4, 0.0 MB, steps unknown",
+        "    style image  unknown",
+        "    trained on   photos of which the model says nothing",
+        "    worth        not certified",
+        "wave: width 4, 0.0 MB, 1,500 steps from starry",
+        "    style image  styles/wave.jpg",
+        "    trained on   3,298 photos, for research only",
+        "    worth        63 steps of L-BFGS from the photo at 256 pixels; more than 200 steps of "
+        "L-BFGS from noise at 512 pixels",
+    ]
+
+
+def test_json_has_everything(
+    shipped: Path, tiny_network: TransformerNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metadata = {"step": 1500, "config": CONFIG, "quality": [CERTIFICATE]}
+    path = save_model(shipped / "wave.pth", tiny_network, metadata=metadata)
+    assert main(["models", "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["name"] == "wave"
+    assert (entry["path"], entry["bytes"]) == (str(path), path.stat().st_size)
+    assert (entry["width"], entry["num_residual_blocks"], entry["steps"]) == (4, 1, 1500)
+    assert entry["style_image"] == "styles/wave.jpg"
+    assert entry["data"] == "3,298 photos, for research only"
+    assert entry["quality"] == [CERTIFICATE]
+
+
+def test_a_damaged_model_is_told_and_the_others_are_listed(
+    shipped: Path, tiny_network: TransformerNet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_model(shipped / "wave.pth", tiny_network)
+    (shipped / "broken.pth").write_bytes(b"not a model")
+    assert main(["models"]) == 1
+    captured = capsys.readouterr()
+    (error,) = captured.err.splitlines()
+    assert error.startswith(f"error: {shipped / 'broken.pth'}: ")
+    assert captured.out.startswith("wave: width 4")
+
+
+@pytest.mark.parametrize("quality", [None, 3, "good", [3], [{}], {}])
+@pytest.mark.parametrize("config", [None, 3, {}, {"style": None}, {"data": {"description": ""}}])
+def test_metadata_of_any_shape_is_listed(
+    shipped: Path,
+    tiny_network: TransformerNet,
+    capsys: pytest.CaptureFixture[str],
+    quality: object,
+    config: object,
+) -> None:
+    metadata = {"quality": quality, "config": config}
+    save_model(shipped / "wave.pth", tiny_network, metadata=metadata)
+    assert main(["models"]) == 0
+    assert "trained on   photos of which the model says nothing" in capsys.readouterr().out

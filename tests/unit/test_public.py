@@ -1,0 +1,41 @@
+"""The names that `import fast_style` gives."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fast_style
+
+
+@pytest.mark.parametrize("name", fast_style.__all__)
+def test_a_public_name_is_there(name: str) -> None:
+    value = getattr(fast_style, name)
+    assert name == "__version__" or value.__name__ == name
+
+
+def test_the_type_checker_sees_the_same_names_in_the_same_rooms() -> None:
+    tree = ast.parse(Path(fast_style.__file__).read_text())
+    seen = {
+        name.name: imported.module.removeprefix("fast_style.")
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for imported in block.body
+        if isinstance(imported, ast.ImportFrom) and imported.module
+        for name in imported.names
+    }
+    assert seen == fast_style._ROOM_OF
+    assert sorted([*seen, "__version__"]) == sorted(fast_style.__all__)
+
+
+def test_what_is_not_there_is_named() -> None:
+    with pytest.raises(AttributeError, match="module 'fast_style' has no attribute 'Styliser'"):
+        fast_style.Styliser  # noqa: B018
+
+
+def test_importing_it_imports_nothing_else() -> None:
+    code = "import sys, fast_style; print({'torch', 'PIL', 'numpy'} & set(sys.modules))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"

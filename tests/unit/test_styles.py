@@ -1,0 +1,99 @@
+"""The drawn style images, and the code that draws them."""
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+STYLES = Path(__file__).parents[2] / "styles"
+# What is drawn in three seconds; a style of strokes takes up to a minute.
+FAST = "candy"
+SLOW = ("wave", "starry", "mosaic", "ink", "pointillist", "etching", "autumn")
+
+
+def draw(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "styles.draw", *arguments]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600)
+
+
+def drawn_names(repository: Path) -> list[str]:
+    result = draw(cwd=repository)
+    return result.stderr.rpartition("there are ")[2].strip().split(", ")
+
+
+def test_every_style_image_is_large_enough(repository: Path) -> None:
+    names = drawn_names(repository)
+    assert len(names) >= 8
+    for name in names:
+        with Image.open(STYLES / f"{name}.jpg") as image:
+            assert min(image.size) >= 1024, name
+            assert image.mode == "RGB"
+
+
+def test_every_drawn_style_has_its_config_and_its_line_in_the_readme(repository: Path) -> None:
+    readme = (STYLES / "README.md").read_text()
+    for name in drawn_names(repository):
+        assert (repository / "configs" / f"{name}.yaml").is_file()
+        assert f"| `{name}.jpg` |" in readme
+
+
+def test_the_paintings_stay_out_of_the_repository(repository: Path) -> None:
+    readme = (STYLES / "README.md").read_text()
+    ignored = (repository / ".gitignore").read_text().splitlines()
+    for name in ("great_wave", "starry_night", "scream"):
+        assert (repository / "configs" / f"{name}.yaml").is_file()
+        assert f"| `{name}.jpg` |" in readme
+        assert f"/styles/{name}.jpg" in ignored
+
+
+@pytest.mark.parametrize(
+    "name", [FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
+def test_a_style_is_drawn_alike_to_the_byte_in_two_processes(
+    repository: Path, tmp_path: Path, name: str
+) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    with ThreadPoolExecutor() as pool:
+        results = pool.map(lambda folder: draw(name, "-o", str(folder), cwd=repository), folders)
+    drawn = []
+    for folder, result in zip(folders, results, strict=True):
+        assert result.returncode == 0, result.stderr
+        target = folder / f"{name}.jpg"
+        assert result.stdout.startswith(f"{target}: 1440x1080, ")
+        drawn.append(target.read_bytes())
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.slow
+def test_another_seed_draws_a_variation(repository: Path, tmp_path: Path) -> None:
+    for seed in ("0", "1"):
+        result = draw(FAST, "--seed", seed, "-o", str(tmp_path / seed), cwd=repository)
+        assert result.returncode == 0, result.stderr
+    assert (tmp_path / "0/candy.jpg").read_bytes() != (tmp_path / "1/candy.jpg").read_bytes()
+
+
+def test_every_drawn_style_is_among_the_tests(repository: Path) -> None:
+    assert set(drawn_names(repository)) == {FAST, *SLOW}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["waev"], "styles.draw: no style named waev; there are wave, "),
+        (["wave", "waev", "inkk"], "styles.draw: no style named waev, inkk; there are wave, "),
+        ([], "styles.draw: name a style or pass --all; there are wave, "),
+        (["wave", "--seed", "-1"], "styles.draw: the seed must not be negative, but is -1"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_drawn(
+    repository: Path, tmp_path: Path, arguments: list[str], line: str
+) -> None:
+    result = draw(*arguments, "-o", str(tmp_path / "out"), cwd=repository)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (said,) = result.stderr.splitlines()
+    assert said.startswith(line)
+    assert not (tmp_path / "out").exists()
