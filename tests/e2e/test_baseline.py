@@ -173,7 +173,7 @@ def test_a_network_is_certified_and_stamped(user: Path, model: Path, photos: Pat
     result = run_script(
         "evaluate.py", "--model", model, "--images", photos, *run_options, *outputs, cwd=user
     )
-    assert "32×32: 3 images" in result.stdout
+    assert "32×32 from content: 3 images" in result.stdout
     assert f"stamped {model}" in result.stdout
     data = json.loads((user / "c.json").read_text(encoding="utf-8"))
     assert [certificate["size"] for certificate in data["certificates"]] == [16, 32]
