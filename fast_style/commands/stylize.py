@@ -19,7 +19,7 @@ import torch
 
 from fast_style import distributed
 from fast_style.batch import Result, Saving, run_jobs
-from fast_style.checkpoint import CheckpointError, find_model
+from fast_style.checkpoint import CheckpointError, find_model, shipped_models
 from fast_style.commands import run
 from fast_style.formats import deep
 from fast_style.formats.encoding import WITH_DEPTH
@@ -210,7 +210,9 @@ def _sheet(options: argparse.Namespace) -> int:
 
 def _write_sheet(options: argparse.Namespace) -> int:
     format_of(options.sheet)
-    models = [find_model(model) for model in options.model] or _shipped_models()
+    models = [find_model(model) for model in options.model] or shipped_models()
+    if not models:
+        raise CheckpointError("no models are shipped with this version: name one with --model")
     jobs = plan_jobs(options.images, "sheet", recursive=options.recursive)
     paths = [job.input for job in jobs]
     if STREAM in paths:
@@ -236,13 +238,6 @@ def _write_sheet(options: argparse.Namespace) -> int:
         sheet = contact_sheet(photos, stylizers)
         print(save_image(sheet, options.sheet, quality=options.quality))
     return 1 if failed else 0
-
-
-def _shipped_models() -> list[Path]:
-    models = sorted(Path(__file__).parents[1].glob("models/*.pth"))
-    if not models:
-        raise CheckpointError("no models are shipped with this version: name one with --model")
-    return models
 
 
 class _Report:
