@@ -21,6 +21,7 @@ from fast_style.checkpoint import (
 from fast_style.config import Config, ConfigError, config_from_dict
 from fast_style.data import DataError
 from fast_style.preparation import prepare
+from fast_style.trainee import Trainee
 from fast_style.training import default_run_dir, train
 from fast_style.weights import WeightsError
 
@@ -400,3 +401,17 @@ def test_fp16_on_a_cpu_is_refused(tiny_config: MakeConfig, tmp_path: Path) -> No
     with pytest.raises(ValueError, match="'fp16' needs a GPU"):
         run(tiny_config({"training.precision": "fp16"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_previews_with_artefacts_raise_the_alarm(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flat = torch.full((1, 3, 1, 1), 0.5)
+    monkeypatch.setattr(Trainee, "stylize", lambda self, image: flat.expand_as(image))
+    recorder = Recorder()
+    run(tiny_config({"training.preview_every": 6}), tmp_path, monitors=[recorder])
+    assert {step for step, _ in recorder.alarms} == {6, 12}
+    assert all("flat: its standard deviation, 0.000" in text for _, text in recorder.alarms)
+    scores = {tag: values for tag, values in recorder.values.items() if "artefacts/" in tag}
+    assert {tag.rpartition("/")[2] for tag in scores} == {"deviation", "grid", "hot_pixels"}
+    assert all(set(values) == {6, 12} for values in scores.values())
