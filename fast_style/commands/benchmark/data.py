@@ -39,8 +39,8 @@ _PREFETCHED = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
-    parser.add_argument("--runs", type=int, default=7, help="counted runs of each (default 7)")
-    parser.add_argument("--images", type=int, default=192, help="a run's images (default 192)")
+    parser.add_argument("--runs", type=int, default=21, help="counted runs of each (default 21)")
+    parser.add_argument("--images", type=int, default=64, help="a run's images (default 64)")
     parser.add_argument("--size", type=int, default=256, help="of the square crops")
     parser.add_argument("--workers", default="0,1,2", help="of the loader, as in 0,1,2,4")
     parser.add_argument("--folder", type=Path, help=f"photos; {_PHOTOS} drawn ones by default")
