@@ -20,7 +20,6 @@ residual stream `a (x - t)` is added as `a x`; what is owed goes into the bias o
 A strip is (rows, columns, channels): the channels-last layout of one image.
 """
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,8 +72,6 @@ class StreamingTransformer:
     ) -> None:
         self.dtype = dtype
         self.device = device or torch.device("cpu")
-        # Apple's GPUs have no float64.
-        self._exact = torch.device("cpu") if self.device.type == "mps" else self.device
         # nn.Sequential does not say what it holds.
         encoder = cast(Iterable[ConvBlock], network.encoder)
         residual_blocks = cast(Iterable[ResidualBlock], network.residual_blocks)
@@ -102,11 +99,11 @@ class StreamingTransformer:
         no number. `recompute` computes the maps at full resolution twice instead of
         holding them.
         """
-        plan = _Plan.of(image.shape[-2], image.shape[-1], height)
-        slots = _Slots(plan, self._encoder[1].kernel.shape[0], self.dtype, self.device)
-        trunk = self._residual(self._encode(image, plan, slots, recompute), slots)
-        for first, strip in zip(plan.starts, self._decode(trunk, slots, recompute), strict=True):
-            visible = strip[: image.shape[-2] - first, : image.shape[-1]]
+        plan = _Plan(image.shape[-2], image.shape[-1], height)
+        trunk = self._residual(self._encode(image, plan, recompute))
+        for i, strip in enumerate(self._decode(trunk, recompute)):
+            first, last = plan.rows(i)
+            visible = strip[: min(last, image.shape[-2]) - first, : image.shape[-1]]
             yield first, visible.permute(2, 0, 1)
 
     def _layer(
@@ -115,17 +112,17 @@ class StreamingTransformer:
         norm: InstanceNorm | None,
         rewrite: Callable[[Tensor], Tensor] = lambda kernel: kernel,
     ) -> "_Layer":
-        kernel = conv.weight.detach().to(self._exact, torch.float64)
+        kernel = conv.weight.detach().to(self.device, torch.float64)
         if norm is None:
             assert conv.bias is not None
-            bias = conv.bias.detach().to(self._exact, torch.float64)
+            bias = conv.bias.detach().to(self.device, torch.float64)
             kernel = _channels_last(rewrite(kernel * OUTPUT_SCALE))
-            return _Layer(kernel=kernel.to(self.device), stride=2, bias=bias * OUTPUT_SCALE)
-        gamma = norm.weight.detach().to(self._exact, torch.float64)
-        beta = norm.bias.detach().to(self._exact, torch.float64)
+            return _Layer(kernel=kernel, stride=2, bias=bias * OUTPUT_SCALE)
+        gamma = norm.weight.detach().to(self.device, torch.float64)
+        beta = norm.bias.detach().to(self.device, torch.float64)
         kernel = kernel * torch.where(gamma < 0, -1.0, 1.0)[:, None, None, None]
         return _Layer(
-            kernel=_channels_last(rewrite(kernel)).to(self.device),
+            kernel=_channels_last(rewrite(kernel)),
             stride=conv.stride[0],
             # A channel whose scale is 0 takes part in the algebra with a tiny one.
             gamma=gamma.abs().clamp(min=1e-8),
@@ -133,37 +130,41 @@ class StreamingTransformer:
             eps=norm.eps,
         )
 
-    def _encode(self, image: Tensor, plan: "_Plan", slots: "_Slots", recompute: bool) -> "_Stream":
+    def _encode(self, image: Tensor, plan: "_Plan", recompute: bool) -> "_Stream":
         """Run the encoder; give the residual stream at a quarter of the edge."""
         conv1, conv2, conv3 = self._encoder
         rows = _ImageRows(image, plan, self.device)
-        full = _Maps(lambda i: _convolve(rows.strip(i), conv1.kernel), plan, hold=not recompute)
+        full = _Maps(
+            lambda i: _convolve(rows.strip(i), conv1.kernel),
+            len(plan),
+            chunk=plan.chunk,
+            hold=not recompute,
+        )
         norm = full.normalization(conv1)
-        half = self._after(full, norm, conv2, margin=(1, 0), place=slots.whole)
+        half = self._after(full, norm, conv2, margin=(1, 0))
         norm = half.normalization(conv2)
-        trunk = self._after(half, norm, conv3, margin=(1, 0), place=slots.first)
+        trunk = self._after(half, norm, conv3, margin=(1, 0))
         norm = trunk.normalization(conv3)
         return _Stream.from_maps(trunk, norm)
 
-    def _residual(self, stream: "_Stream", slots: "_Slots") -> "_Stream":
+    def _residual(self, stream: "_Stream") -> "_Stream":
         """Run the residual blocks; each branch is added while the next block reads the stream."""
         for layer1, layer2 in self._residual_blocks:
             kernel, bias = layer1.folded(stream.offset, self.dtype)
-            read = partial(_read, stream, kernel, bias)
-            branch = _Maps(read, stream.plan, place=slots.second)
+            branch = _Maps(partial(_read, stream, kernel, bias), len(stream), chunk=stream.chunk)
             norm = branch.normalization(layer1)
-            branch = self._after(branch, norm, layer2, margin=(1, 1), place=slots.second)
+            branch = self._after(branch, norm, layer2, margin=(1, 1))
             stream.add_later(branch, branch.normalization(layer2))
         return stream
 
-    def _decode(self, stream: "_Stream", slots: "_Slots", recompute: bool) -> Iterator[Strip]:
+    def _decode(self, stream: "_Stream", recompute: bool) -> Iterator[Strip]:
         """Run the decoder and the head."""
         (up1, up2), border = self._decoder, self._decoder_border
         kernel, bias = up1.folded(stream.offset, self.dtype)
         half = _Maps(
             lambda i: _to_space(_convolve(stream.take(i, border), kernel, bias)),
-            stream.plan.enlarged(2),
-            place=slots.whole,
+            len(stream),
+            chunk=2 * stream.chunk,
         )
         norm1 = half.normalization(up1)
         kernel2, bias2 = up2.folded(norm1.threshold, self.dtype, scale=norm1.scale)
@@ -171,30 +172,25 @@ class StreamingTransformer:
             lambda i: _to_space(
                 _convolve(half.activated(i, norm1, (1, 1), self.dtype, border), kernel2, bias2)
             ),
-            half.plan.enlarged(2),
+            len(half),
+            chunk=2 * half.chunk,
             hold=not recompute,
         )
         norm2 = full.normalization(up2)
         kernel3, bias3 = self._head.folded(norm2.threshold, self.dtype, scale=norm2.scale)
         margin = kernel3.shape[-1] // 2 - 1
         # What the bias loses to the rounding of the maps' type would be a tint.
-        rest = 0.5 + (bias3 - bias3.to(self.dtype).double()).float().to(self.device)
-        for i in range(len(full.plan)):
+        rest = 0.5 + (bias3 - bias3.to(self.dtype).double()).float()
+        for i in range(len(full)):
             padded = full.activated(i, norm2, (margin, margin), self.dtype, consume=True)
-            half.forget_before(i + 1)
+            half.forget_before(i)
             squares = _convolve(padded, kernel3, bias3, 2).float() + rest
             h, w, channels = squares.shape
             strip = squares.view(h, w, 2, 2, channels // 4).permute(0, 2, 1, 3, 4)
             yield strip.reshape(2 * h, 2 * w, channels // 4)
 
     def _after(
-        self,
-        maps: "_Maps",
-        norm: "_Normalization",
-        layer: "_Layer",
-        *,
-        margin: tuple[int, int],
-        place: "_Place",
+        self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", margin: tuple[int, int]
     ) -> "_Maps":
         """Normalize, rectify and convolve maps, strip by strip as they are asked for."""
         kernel, bias = layer.folded(norm.threshold, self.dtype, scale=norm.scale)
@@ -205,8 +201,8 @@ class StreamingTransformer:
                 bias,
                 layer.stride,
             ),
-            maps.plan.reduced(layer.stride),
-            place=place,
+            len(maps),
+            chunk=maps.chunk // layer.stride,
         )
 
 
@@ -214,7 +210,7 @@ class StreamingTransformer:
 class _Layer:
     """A convolution and the instance norm behind it, or the bias where there is none.
 
-    The kernel is float32 and channels-last, where the maps are; the rest is float64.
+    The kernel is float32 and channels-last, the rest float64.
     """
 
     kernel: Tensor
@@ -231,12 +227,9 @@ class _Layer:
 
         The bias is computed from the rounded kernel and offset, so that large offsets cancel.
         """
-        kernel = (
-            self.kernel if scale is None else self.kernel * _as(scale, self.kernel)[:, None, None]
-        )
+        kernel = self.kernel if scale is None else self.kernel * scale.float()[:, None, None]
         kernel = kernel.to(dtype)
-        sums = kernel.float().sum((2, 3)).to(offset.device).double()
-        bias = -(sums @ offset.to(dtype).double())
+        bias = -(kernel.float().sum((2, 3)).double() @ offset.to(dtype).double())
         if self.bias is not None:
             bias = bias + self.bias.repeat(len(bias) // len(self.bias))
         return kernel, bias
@@ -250,95 +243,24 @@ class _Normalization:
     threshold: Tensor
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """How maps are cut: the rows of each strip, and those over which statistics are taken at once.
+    """How an image's rows, padded to the stride, are cut into strips."""
 
-    The image is padded to the stride.
-    """
-
-    heights: tuple[int, ...]
-    columns: int
-    chunk: int
-
-    @classmethod
-    def of(cls, rows: int, columns: int, height: int | None) -> "_Plan":
-        """Cut an image into strips of about `height` rows."""
-        total = rows + stride_padding(rows)[0]
-        chunk = max(1, _CHUNK_PIXELS // (_CHUNK_ROWS * columns)) * _CHUNK_ROWS
+    def __init__(self, rows: int, columns: int, height: int | None) -> None:
+        self.total = rows + stride_padding(rows)[0]
+        self.chunk = max(1, _CHUNK_PIXELS // (_CHUNK_ROWS * columns)) * _CHUNK_ROWS
         least = -(-_STRIP_PIXELS // columns)
-        height = -(-max(height or 0, least) // chunk) * chunk
-        heights = [min(height, total - start) for start in range(0, total, height)]
-        if len(heights) > 1 and heights[-1] < least:
-            rest = heights.pop()  # the last strip takes the rest along
-            heights[-1] += rest
-        columns += stride_padding(columns)[0]
-        return cls(heights=tuple(heights), columns=columns, chunk=chunk)
+        height = -(-max(height or 0, least) // self.chunk) * self.chunk
+        self._starts = list(range(0, self.total, height))
+        if len(self._starts) > 1 and self.total - self._starts[-1] < least:
+            self._starts.pop()  # the last strip takes the rest along
 
     def __len__(self) -> int:
-        return len(self.heights)
+        return len(self._starts)
 
-    @property
-    def starts(self) -> list[int]:
-        """Give each strip's first row."""
-        return [0, *itertools.accumulate(self.heights[:-1])]
-
-    @property
-    def chunks(self) -> list[int]:
-        """Give each chunk's rows: whole ones, and what is left of each strip."""
-        return [
-            min(self.chunk, height - first)
-            for height in self.heights
-            for first in range(0, height, self.chunk)
-        ]
-
-    def reduced(self, factor: int) -> "_Plan":
-        """Give the plan of maps with so many times fewer rows and columns."""
-        return _Plan(
-            heights=tuple(height // factor for height in self.heights),
-            columns=self.columns // factor,
-            chunk=self.chunk // factor,
-        )
-
-    def enlarged(self, factor: int) -> "_Plan":
-        """Give the plan of maps with so many times more rows and columns."""
-        return _Plan(
-            heights=tuple(height * factor for height in self.heights),
-            columns=self.columns * factor,
-            chunk=self.chunk * factor,
-        )
-
-
-class _Slots:
-    """Where maps are held: a buffer a strip, for those at half the edge or two at a quarter.
-
-    Layer after layer uses the same ones: blocks of other sizes, which come and go, would otherwise
-    leave holes among those that stay, a tenth of all memory.
-    """
-
-    def __init__(
-        self, plan: "_Plan", channels: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        half = plan.reduced(2)
-        self._buffers = [
-            torch.empty(height * half.columns * channels, dtype=dtype, device=device)
-            for height in half.heights
-        ]
-
-    def whole(self, i: int, maps: Strip) -> Strip:
-        """Move maps at half the edge."""
-        return self._buffers[i].view(maps.shape).copy_(maps)
-
-    def first(self, i: int, maps: Strip) -> Strip:
-        """Move maps at a quarter of the edge."""
-        return self._buffers[i][: maps.numel()].view(maps.shape).copy_(maps)
-
-    def second(self, i: int, maps: Strip) -> Strip:
-        """Move maps at a quarter of the edge behind those that `first` has moved."""
-        return self._buffers[i][maps.numel() :].view(maps.shape).copy_(maps)
-
-
-_Place = Callable[[int, Strip], Strip]
+    def rows(self, i: int) -> tuple[int, int]:
+        """Give strip i's first row and the row behind its last."""
+        return self._starts[i], [*self._starts[1:], self.total][i]
 
 
 class _ImageRows:
@@ -353,38 +275,36 @@ class _ImageRows:
         self._column_index = _border_index(image.shape[-1], self._margin)
 
     def strip(self, i: int) -> Strip:
-        first, count = self._plan.starts[i], self._plan.heights[i] + 2 * self._margin
-        rows = self._row_index[first : first + count].to(self._image.device)
+        first, last = self._plan.rows(i)
+        rows = self._row_index[first : last + 2 * self._margin].to(self._image.device)
         columns = self._column_index.to(self._image.device)
         pixels = self._image.index_select(-2, rows).index_select(-1, columns).to(self._device)
-        return (to_float(pixels).float() - 0.5).permute(1, 2, 0).contiguous()
+        pixels = pixels if pixels.is_floating_point() else to_float(pixels)
+        return (pixels.float() - 0.5).permute(1, 2, 0).contiguous()
 
 
 class _Maps:
     """The raw output of a convolution, computed strip by strip when first asked for.
 
     Where `hold` is false a strip is forgotten once it is used, and computed again the next time.
-    `place` says where strips are held.
+    Statistics are taken over `chunk` rows at once.
     """
 
     def __init__(
-        self,
-        compute: Callable[[int], Strip],
-        plan: _Plan,
-        *,
-        hold: bool = True,
-        place: _Place | None = None,
+        self, compute: Callable[[int], Strip], count: int, *, chunk: int, hold: bool = True
     ) -> None:
         self._compute = compute
-        self.plan = plan
+        self._count = count
+        self.chunk = chunk
         self._hold = hold
-        self._place = place or (lambda i, strip: strip)
         self._strips: dict[int, Strip] = {}
-        self._above: Strip | None = None
+
+    def __len__(self) -> int:
+        return self._count
 
     def strip(self, i: int) -> Strip:
         if i not in self._strips:
-            self._strips[i] = self._place(i, self._compute(i))
+            self._strips[i] = self._compute(i)
         return self._strips[i]
 
     def forget_before(self, i: int) -> None:
@@ -393,18 +313,17 @@ class _Maps:
 
     def normalization(self, layer: _Layer) -> _Normalization:
         """Compute all strips, and from their statistics what the layer's norm does to them."""
-        counts = layer.gamma.new_tensor(self.plan.chunks)
-        # One table: small blocks of memory that stay would break up those of the strips.
-        moments = layer.gamma.new_empty(len(counts), 2, len(layer.gamma))
-        places = iter(moments)
-        for i in range(len(self.plan)):
-            for rows in self.strip(i).split(self.plan.chunk):
-                for place, moment in zip(next(places), _mean_and_variance(rows), strict=True):
-                    place.copy_(moment.to(place.device))
+        moments: list[tuple[Tensor, Tensor]] = []
+        counts: list[int] = []
+        for i in range(self._count):
+            for rows in self.strip(i).split(self.chunk):
+                moments.append(_mean_and_variance(rows))
+                counts.append(rows.shape[0] * rows.shape[1])
             if not self._hold:
                 self.forget_before(i + 1)
-        means, variances = moments.unbind(1)
-        share = counts[:, None] / counts.sum()
+        means = torch.stack([mean for mean, _ in moments]).double()
+        variances = torch.stack([variance for _, variance in moments]).double()
+        share = means.new_tensor(counts)[:, None] / sum(counts)
         mean = (share * means).sum(0)
         variance = (share * (variances + (means - mean).square())).sum(0)
         scale = layer.gamma / (variance + layer.eps).sqrt()
@@ -420,36 +339,31 @@ class _Maps:
         *,
         consume: bool = False,
     ) -> Strip:
-        """Give max(x, threshold) of strip i with so many rows and columns before and after it.
-
-        Strips are read in order. One that is consumed may be overwritten afterwards.
-        """
+        """Give max(x, threshold) of strip i with so many rows and columns before and after it."""
         before, after = margin
-        strip, last = self.strip(i), i + 1 == len(self.plan)
         padded = _pad(
-            strip,
-            above=self._above if i > 0 else None,
-            below=None if last or not after else self.strip(i + 1)[:after],
-            last=last,
+            self.strip(i),
+            above=self.strip(i - 1)[-before:] if i > 0 else None,
+            below=self.strip(i + 1)[:after] if after and i + 1 < self._count else None,
+            last=i + 1 == self._count,
             margin=margin,
             border=border,
             zero=norm.threshold,
             floor=norm.threshold,
             dtype=dtype,
         )
-        self._above = _kept(self._above, strip[-before:])
         if consume or not self._hold:
-            self.forget_before(i + 1)
+            self.forget_before(i)
         return padded
 
 
 class _Stream:
     """The residual stream, updated in place: what is stored is the stream plus `offset`."""
 
-    def __init__(self, strips: Sequence[Strip], offset: Tensor, plan: _Plan) -> None:
+    def __init__(self, strips: Sequence[Strip], offset: Tensor, chunk: int) -> None:
         self._strips: list[Strip | None] = list(strips)
         self.offset = offset
-        self.plan = plan
+        self.chunk = chunk
         self._pending: tuple[_Maps, _Normalization] | None = None
         self._updated = len(strips)
         self._above: Tensor | None = None
@@ -458,12 +372,15 @@ class _Stream:
     def from_maps(cls, maps: _Maps, norm: _Normalization) -> "_Stream":
         """Begin with relu(norm(maps))."""
         strips = []
-        for i in range(len(maps.plan)):
+        for i in range(len(maps)):
             strip = maps.strip(i)
-            torch.maximum(strip, _as(norm.threshold, strip), out=strip)
-            strips.append(strip.mul_(_as(norm.scale, strip)))
+            torch.maximum(strip, norm.threshold.to(strip), out=strip)
+            strips.append(strip.mul_(norm.scale.to(strip)))
             maps.forget_before(i + 1)
-        return cls(strips, norm.scale * norm.threshold, maps.plan)
+        return cls(strips, norm.scale * norm.threshold, maps.chunk)
+
+    def __len__(self) -> int:
+        return len(self._strips)
 
     def add_later(self, branch: _Maps, norm: _Normalization) -> None:
         """Add norm(branch), each strip when it is first read."""
@@ -473,10 +390,10 @@ class _Stream:
 
     def padded(self, i: int, border: Border) -> Strip:
         """Give strip i, up to date, with a border of one pixel; strips are read in order."""
-        while self._updated < min(i + 2, len(self.plan)):
+        while self._updated < min(i + 2, len(self)):
             self._update(self._updated)
             self._updated += 1
-        strip, last = self._strip(i), i + 1 == len(self.plan)
+        strip, last = self._strip(i), i + 1 == len(self)
         padded = _pad(
             strip,
             above=self._above if i > 0 else None,
@@ -488,7 +405,7 @@ class _Stream:
             floor=None,
             dtype=strip.dtype,
         )
-        self._above = _kept(self._above, strip[-1:])
+        self._above = strip[-1:].clone()
         return padded
 
     def take(self, i: int, border: Border) -> Strip:
@@ -501,7 +418,7 @@ class _Stream:
         if self._pending:
             branch, norm = self._pending
             raw, strip = branch.strip(i), self._strip(i)
-            strip.flatten(1).addcmul_(raw.flatten(1), _as(norm.scale, raw).repeat(raw.shape[1]))
+            strip.flatten(1).addcmul_(raw.flatten(1), norm.scale.to(raw).repeat(raw.shape[1]))
             branch.forget_before(i + 1)
 
     def _strip(self, i: int) -> Strip:
@@ -515,7 +432,7 @@ def _read(stream: _Stream, kernel: Tensor, bias: Tensor, i: int) -> Strip:
 
 
 def _convolve(strip: Strip, kernel: Tensor, bias: Tensor | None = None, stride: int = 1) -> Strip:
-    bias = None if bias is None else _as(bias, kernel)
+    bias = None if bias is None else bias.to(kernel.dtype)
     maps = F.conv2d(strip.permute(2, 0, 1)[None], kernel, bias, stride)
     return maps[0].permute(1, 2, 0).contiguous()
 
@@ -536,24 +453,14 @@ def _to_space(cells: Strip) -> Strip:
 
 
 def _mean_and_variance(strip: Strip) -> tuple[Tensor, Tensor]:
-    """(h, w, C) -> mean and variance of each channel, summed in float32."""
+    """(h, w, C) -> mean and variance of each channel, float32."""
     if strip.device.type != "cpu":
         variance, mean = torch.var_mean(strip.float(), (0, 1), correction=0)
         return mean, variance
     # The kernel of batch norm, many times faster here than var_mean.
     maps = strip.permute(2, 0, 1)[None]
     mean, variance = torch.batch_norm_update_stats(maps, None, None, 0.0)
-    return mean, variance
-
-
-def _as(values: Tensor, other: Tensor) -> Tensor:
-    """Give values the type of another tensor, and then its device, which may have no float64."""
-    return values.to(other.dtype).to(other.device)
-
-
-def _kept(place: Strip | None, rows: Strip) -> Strip:
-    """Keep rows where the last ones were kept."""
-    return rows.clone() if place is None else place.copy_(rows)
+    return mean.float(), variance.float()
 
 
 def _pad(
@@ -580,7 +487,7 @@ def _pad(
     )
     # All rows without the border columns: a line of memory a row.
     inside = padded.flatten(1)[:, before * channels : (before + width) * channels]
-    floor = None if floor is None else _as(floor.to(dtype), strip).repeat(width)
+    floor = None if floor is None else floor.to(dtype).to(strip.dtype).repeat(width)
     for row, part in ((0, above), (before, strip), (before + height, below)):
         if part is None:
             continue
@@ -612,9 +519,9 @@ def _fill_border(
         lines = padded.transpose(0, axis)
         end = lines.shape[0] - after - 1
         for k in range(1, before + 1 if first else 1):
-            lines[before - k] = _as(zero, lines) if border == "zeros" else lines[before + k * step]
+            lines[before - k] = zero.to(lines) if border == "zeros" else lines[before + k * step]
         for k in range(1, after + 1 if last else 1):
-            lines[end + k] = _as(zero, lines) if border == "zeros" else lines[end - k * step]
+            lines[end + k] = zero.to(lines) if border == "zeros" else lines[end - k * step]
 
 
 def _border_index(size: int, margin: int) -> Tensor:
