@@ -3,10 +3,11 @@
 import io
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import BinaryIO
 
 import torch
@@ -22,7 +23,7 @@ from fast_style.images import (
     write_picture,
 )
 from fast_style.jobs import STREAM, Job
-from fast_style.stylization import Stylizer, stylize_picture
+from fast_style.stylization import Stylizer, begin_picture
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,27 +59,57 @@ def run_jobs(
 ) -> Generator[Result, None, None]:
     """Stylize in order, and yield a result for each; one that fails does not stop the rest.
 
-    At most three pictures are held. Closing the generator, or Ctrl-C, waits for the file that is
+    A picture is written while its last rows are stylized, where its format allows, and while the
+    next is. At most three are held. Closing the generator, or Ctrl-C, waits for the file that is
     being written.
     """
     if not jobs:
         return
-    # The first is read and the last written here, not in threads: there is no work to overlap, and
-    # what a thread frees, glibc keeps for that thread alone.
+    # The first is read here, not in a thread: there is no work to overlap, and what a thread frees,
+    # glibc keeps for that thread alone.
     stage = _read(jobs[0], saving)
     writing: Future[Result] | None = None
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
         for job in jobs[1:]:
             reading = reader.submit(_read, job, saving)
-            stage = _stylize(stylizer, *stage, saving)
+            begun = _stylize(stylizer, *stage, saving, writer)
             if writing:
                 yield writing.result()
-            writing = writer.submit(_write, *stage, saving)
+            writing = begun
             stage = reading.result()
-        stage = _stylize(stylizer, *stage, saving)
+        begun = _stylize(stylizer, *stage, saving, writer)
         if writing:
             yield writing.result()
-    yield _write(*stage, saving)
+        yield begun.result()
+
+
+class _Rows:
+    """Spans of a picture's rows on their way from the network to the writer's thread."""
+
+    def __init__(self) -> None:
+        self._spans: SimpleQueue[slice | _NetworkError | None] = SimpleQueue()
+        self.begun = self.ended = time.perf_counter()
+
+    def send(self, spans: Iterable[slice]) -> None:
+        """Pass on all spans as they come; what ends them too early reaches the reader as well."""
+        try:
+            for span in spans:
+                self._spans.put(span)
+            self.ended = time.perf_counter()
+            self._spans.put(None)
+        except BaseException:
+            self._spans.put(_NetworkError())
+            raise
+
+    def __iter__(self) -> Iterator[slice]:
+        while (span := self._spans.get()) is not None:
+            if isinstance(span, _NetworkError):
+                raise span
+            yield span
+
+
+class _NetworkError(Exception):
+    """The network did not get to the end of a picture."""
 
 
 def _read(job: Job, saving: Saving) -> _Stage:
@@ -94,31 +125,45 @@ def _read(job: Job, saving: Saving) -> _Stage:
     return picture, replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
 
 
-def _stylize(stylizer: Stylizer, picture: Picture | None, result: Result, saving: Saving) -> _Stage:
+def _stylize(
+    stylizer: Stylizer,
+    picture: Picture | None,
+    result: Result,
+    saving: Saving,
+    writer: ThreadPoolExecutor,
+) -> Future[Result]:
+    """Stylize here; give what becomes of the picture in the writer's thread."""
     if picture is None:
-        return None, result
-    start = time.perf_counter()
+        return _finished(result)
+    rows = _Rows()
     try:
         height, width = stylizer.output_size(*picture.pixels.shape[-2:])
         file_format = _format(picture, result.job, saving)
         check_fits(_destination(result.job), file_format, height, width)
-        picture = stylize_picture(stylizer, picture)
+        stylized, spans = begin_picture(stylizer, picture)
+        writing = writer.submit(
+            _write, stylized, replace(result, size=(width, height)), saving, rows
+        )
+        rows.send(spans)
     except ImageError as error:
-        return None, replace(result, error=str(error))
+        return _finished(replace(result, error=str(error)))
     except (MemoryError, RuntimeError) as error:
         if not _is_memory_error(error):
             raise
         reason = f"{result.job.input}: too large for the memory there is: try --tile 64 or --size"
-        return None, replace(result, error=reason)
-    seconds = result.seconds + time.perf_counter() - start
-    return picture, replace(result, seconds=seconds, size=(width, height))
+        return _finished(replace(result, error=reason))
+    return writing
 
 
-def _write(picture: Picture | None, result: Result, saving: Saving) -> Result:
-    if picture is None:
-        return result
-    start = time.perf_counter()
+def _finished(result: Result) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_result(result)
+    return future
+
+
+def _write(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
     path = result.job.output
+    start = time.perf_counter()
     try:
         if path != STREAM:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,10 +173,13 @@ def _write(picture: Picture | None, result: Result, saving: Saving) -> Result:
             file_format=_format(picture, result.job, saving),
             quality=saving.quality,
             keep_metadata=saving.keep_metadata,
+            ready=rows,
         )
     except (ImageError, MemoryError, OSError) as error:
         return replace(result, size=None, error=_reason(path, error))
-    seconds = result.seconds + time.perf_counter() - start
+    # Writing counts from where the network had ended, or the writer could begin.
+    after = time.perf_counter() - max(start, rows.ended)
+    seconds = result.seconds + rows.ended - rows.begun + after
     return replace(result, seconds=seconds, notes=(*result.notes, *lost))
 
 

@@ -6,8 +6,9 @@ colour profile is converted, and a picture that came with a profile leaves with 
 
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from fast_style.files import atomic_write
-from fast_style.formats import deep
+from fast_style.formats import rowwise
 from fast_style.formats.decoding import (
     EXTENSIONS,
     Channels,
@@ -34,12 +35,12 @@ from fast_style.formats.decoding import (
 from fast_style.formats.encoding import (
     FORMATS,
     WITH_ALPHA,
-    WITH_DEPTH,
     check_size,
     encode,
     format_of,
 )
 from fast_style.formats.metadata import Metadata, fitting, read_metadata
+from fast_style.formats.rowwise import Rows
 
 __all__ = [
     "EXTENSIONS",
@@ -112,39 +113,51 @@ def write_picture(
     file_format: str | None = None,
     quality: int = 95,
     keep_metadata: bool = False,
+    ready: Iterable[slice] | None = None,
 ) -> tuple[str, ...]:
     """Write to a path, whose extension is the format, or to a stream; give notes of what was lost.
 
     A file appears whole or not at all. `quality`, 1 to 100, matters to JPEG, WebP and AVIF: from 90
     on chroma is kept at full resolution. `keep_metadata` keeps EXIF, XMP, IPTC and resolution.
-    Raises ImageError.
+    `ready` gives spans of rows from the top to the bottom as they become final, for a picture that
+    is not finished yet (by default it is): PNG and TIFF are written as they come. Raises
+    ImageError, and what `ready` raises.
     """
     if isinstance(output, str):
         output = Path(output)
     if file_format is None:
         file_format = format_of(output) if isinstance(output, Path) else nearest_format(picture)
-    colors = picture.pixels.permute(1, 2, 0).contiguous().numpy()
+    colors = picture.pixels.permute(1, 2, 0).numpy()
     alpha = None if picture.alpha is None else picture.alpha.numpy()
+    ready = ready or [slice(0, len(colors))]
     notes = []
+    as_they_come = file_format in rowwise.formats()
+    if not as_they_come:
+        for _ in ready:
+            pass
+        colors, alpha = with_bits(colors, 8), None if alpha is None else with_bits(alpha, 8)
     if alpha is not None and file_format not in WITH_ALPHA:
         notes.append(f"its transparency is now white: {file_format} has none")
         colors, alpha = on_white(colors, alpha), None
-    if not (file_format in WITH_DEPTH and deep.available()):
-        colors, alpha = with_bits(colors, 8), None if alpha is None else with_bits(alpha, 8)
     metadata, lost = fitting(picture.metadata if keep_metadata else Metadata(), file_format)
     notes += lost
-    # Given a file, Pillow takes a short write, as of a full disk, for a whole one.
-    encoded = io.BytesIO()
+    write = partial(
+        encode,
+        rows=Rows(colors=colors, alpha=alpha, ready=ready),
+        file_format=file_format,
+        quality=quality,
+        tagged=picture.tagged,
+        metadata=metadata,
+    )
     try:
-        encode(
-            encoded,
-            colors,
-            alpha,
-            file_format=file_format,
-            quality=quality,
-            tagged=picture.tagged,
-            metadata=metadata,
-        )
+        if isinstance(output, Path) and as_they_come:
+            with atomic_write(output) as file:
+                write(file)
+            return tuple(notes)
+        # Given a file, Pillow takes a short write, as of a full disk, for a whole one; and to a
+        # stream a part of a picture is worse than none.
+        encoded = io.BytesIO()
+        write(encoded)
         with atomic_write(output) if isinstance(output, Path) else nullcontext(output) as file:
             file.write(encoded.getbuffer())
             file.flush()

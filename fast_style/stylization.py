@@ -113,7 +113,11 @@ class Stylizer:
         return self._stylize(pixels)
 
     @torch.inference_mode()
-    def _stylize(self, image: Tensor) -> Tensor:
+    def begin(self, image: Tensor) -> tuple[Tensor, Iterator[slice]]:
+        """Give what `stylize_pixels` gives, and spans of its rows from the top as they are done.
+
+        The work is done while the spans are asked for.
+        """
         size = self.output_size(*image.shape[-2:])
         if image.shape[-2:] != size:
             image = like(resize(to_float(image), *size), image)
@@ -121,12 +125,24 @@ class Stylizer:
         # Histogram matching comes back to the photo when the whole result is known.
         in_place = not image.is_floating_point() and recolor is None
         output = image if in_place else torch.empty_like(image)
+        return output, self._rows(image, output, recolor)
+
+    @torch.inference_mode()
+    def _rows(self, image: Tensor, output: Tensor, recolor: Recolor | None) -> Iterator[slice]:
         for first, strip in self._strips(image):
             rows = slice(first, first + strip.shape[-2])
             content = to_float(image[:, rows])
             output[:, rows] = like(self._finish(content, strip.to(content.device)), image)
+            if not recolor:
+                yield rows
         if recolor:
             recolor.apply(output, image, self._blend)
+            yield slice(0, output.shape[-2])
+
+    def _stylize(self, image: Tensor) -> Tensor:
+        output, rows = self.begin(image)
+        for _ in rows:
+            pass
         return output
 
     def _finish(self, content: Tensor, stylized: Tensor) -> Tensor:
@@ -173,13 +189,21 @@ def stylize_picture(stylizer: Stylizer, picture: Picture) -> Picture:
 
     Invisible pixels are first given colors of the visible ones around them.
     """
+    stylized, rows = begin_picture(stylizer, picture)
+    for _ in rows:
+        pass
+    return stylized
+
+
+def begin_picture(stylizer: Stylizer, picture: Picture) -> tuple[Picture, Iterator[slice]]:
+    """Give what `stylize_picture` gives, and spans of its rows as they are done: see `begin`."""
     if picture.alpha is not None:
         fill_transparent(picture.pixels, picture.alpha)
-    pixels = stylizer.stylize_pixels(picture.pixels)
+    pixels, rows = stylizer.begin(picture.pixels)
     alpha = picture.alpha
     if alpha is not None and alpha.shape != pixels.shape[-2:]:
         alpha = from_float(resize(to_float(alpha)[None], *pixels.shape[-2:])[0], alpha.dtype)
-    return replace(picture, pixels=pixels, alpha=alpha)
+    return replace(picture, pixels=pixels, alpha=alpha), rows
 
 
 def stylize_file(
@@ -202,8 +226,13 @@ def stylize_file(
     check_fits(output, file_format, *stylizer.output_size(*picture.pixels.shape[-2:]))
     if depth:
         picture = set_depth(picture, depth)
-    stylized = stylize_picture(stylizer, picture)
+    stylized, rows = begin_picture(stylizer, picture)
     write_picture(
-        stylized, output, file_format=file_format, quality=quality, keep_metadata=keep_metadata
+        stylized,
+        output,
+        file_format=file_format,
+        quality=quality,
+        keep_metadata=keep_metadata,
+        ready=rows,
     )
     return output

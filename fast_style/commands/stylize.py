@@ -21,7 +21,7 @@ from fast_style import distributed
 from fast_style.batch import Result, Saving, run_jobs
 from fast_style.checkpoint import CheckpointError, find_model, shipped_models
 from fast_style.commands import run
-from fast_style.formats import deep
+from fast_style.formats import rowwise
 from fast_style.formats.encoding import WITH_DEPTH
 from fast_style.images import (
     ImageError,
@@ -192,8 +192,8 @@ def _saving(options: argparse.Namespace, jobs: Sequence[Job]) -> Saving:
             raise ValueError(f"--format {options.format}, but {output} is {file_format}")
         if options.depth == 16 and file_format not in WITH_DEPTH:
             raise ValueError(f"{output}: {file_format} holds no 16 bits: add --format png or tiff")
-    if options.depth == 16 and not deep.available():
-        raise ValueError("--depth 16 needs more packages: pip install 'fast-style[formats]'")
+        if options.depth == 16 and file_format not in rowwise.formats():
+            raise ValueError(f"{output}: 16 bits need pip install 'fast-style[formats]', or PNG")
     return Saving(
         file_format=wanted,
         quality=options.quality,

@@ -1,34 +1,24 @@
-"""16 bits a channel in colour, PNG and TIFF, which Pillow rounds to 8 bits.
+"""Reading 16 bits a channel in colour, PNG and TIFF, which Pillow rounds to 8 bits.
 
 The codecs and the colour management are those of imagecodecs and tifffile, which the `formats`
 extra brings; without them `available()` is false and nothing else here may be called.
 """
 
 import importlib.util
-import os
-import struct
 import zlib
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, TiffImagePlugin
-
-from fast_style.formats.metadata import NESTED_TAGS, SOFTWARE, Metadata
+from PIL import Image
 
 Channels = npt.NDArray[np.uint16]
 
 # In a PNG: eight bytes of signature, then IHDR with the bit depth as its ninth byte of data.
 _PNG_DEPTH_AT = 24
-_PNG_HEADER_SIZE = 33
 _TIFF_BITS_PER_SAMPLE = 258
 _TIFF_INK_SET = 332
-_TIFF_XMP = 700
-_TIFF_IPTC = 33723
-# Above, a TIFF's offsets must have 64 bits; the rest of 4 GB is for what is no pixel.
-_CLASSIC_TIFF_BYTES = 2**32 - 2**25
-_ASCII, _BYTE, _LONG, _UNDEFINED, _LONG8 = 2, 1, 4, 7, 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,96 +100,6 @@ def inks_to_rgb(inks: Channels) -> Channels:
     return ((light[..., :3] * light[..., 3:] + white // 2) // white).astype(np.uint16)
 
 
-def write_png(
-    file: BinaryIO, channels: Channels, *, profile: bytes, exif: Image.Exif, metadata: Metadata
-) -> None:
-    """Write (H, W, 3 or 4). Raises OSError."""
-    import imagecodecs
-
-    encoded = memoryview(imagecodecs.png_encode(channels))
-    file.write(encoded[:_PNG_HEADER_SIZE])
-    if profile:
-        file.write(_png_chunk(b"iCCP", b"sRGB\0\0" + zlib.compress(profile)))
-    if metadata.dpi:
-        per_meter = (round(dots / 0.0254) for dots in metadata.dpi)
-        file.write(_png_chunk(b"pHYs", struct.pack(">IIB", *per_meter, 1)))
-    file.write(_png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
-    if metadata.xmp:
-        file.write(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
-    file.write(encoded[_PNG_HEADER_SIZE:])
-
-
-def write_tiff(
-    file: BinaryIO, channels: Channels, *, profile: bytes, exif: Image.Exif, metadata: Metadata
-) -> None:
-    """Write (H, W, 3 or 4) to a seekable file."""
-    import tifffile
-
-    big = channels.nbytes > _CLASSIC_TIFF_BYTES
-    nested = {tag: exif.get_ifd(tag) for tag in NESTED_TAGS if tag in metadata.exif}
-    tifffile.imwrite(
-        file,
-        channels,
-        byteorder="<",
-        bigtiff=big,
-        photometric="rgb",
-        extrasamples=["unassalpha"] if channels.shape[2] == 4 else None,
-        compression="zlib",
-        predictor=True,
-        iccprofile=profile or None,
-        software=SOFTWARE,
-        metadata=None,
-        resolution=metadata.dpi,
-        resolutionunit="inch" if metadata.dpi else None,
-        extratags=_extra_tags(exif, metadata, pointers=list(nested), big=big),
-    )
-    for tag, tags in nested.items():
-        _append_directory(file, tag, tags, big=big)
-
-
-def _extra_tags(
-    exif: Image.Exif, metadata: Metadata, *, pointers: list[ExifTags.IFD], big: bool
-) -> list[tuple[int | str, int, int, Any, bool]]:
-    """Give tifffile the tags that it does not write by itself; nested ones will be pointed at."""
-    names = {ExifTags.IFD.Exif: "ExifTag", ExifTags.IFD.GPSInfo: "GPSTag"}
-    tags: list[tuple[int | str, int, int, Any, bool]] = [
-        (names[tag], _LONG8 if big else _LONG, 1, 0, True) for tag in pointers
-    ]
-    for tag, value in exif.items():
-        if tag != ExifTags.Base.Software and isinstance(value, str | bytes):
-            text = value.encode("latin-1", "replace") if isinstance(value, str) else value
-            tags.append((tag, _ASCII, len(text), text, True))
-    if metadata.xmp:
-        tags.append((_TIFF_XMP, _BYTE, len(metadata.xmp), metadata.xmp, True))
-    if metadata.iptc:
-        tags.append((_TIFF_IPTC, _UNDEFINED, len(metadata.iptc), metadata.iptc, True))
-    return tags
-
-
-def _append_directory(
-    file: BinaryIO, pointer: ExifTags.IFD, tags: dict[int, Any], *, big: bool
-) -> None:
-    """Write nested EXIF tags behind a TIFF, and their place into its pointer: tifffile cannot."""
-    header = b"II\x2b\0" + bytes(12) if big else b"II\x2a\0" + bytes(4)
-    directory = TiffImagePlugin.ImageFileDirectory_v2(header, group=pointer)
-    for tag, value in tags.items():
-        directory[tag] = value
-    end = file.seek(0, os.SEEK_END)
-    end += file.write(b"\0" * (end % 2))
-    file.write(directory.tobytes(end))
-    # The file's own directory: a count, and entries of a number, a type, a count and a value.
-    offset, count, entry, value_at = ("<Q", "<Q", 20, 12) if big else ("<I", "<H", 12, 8)
-    file.seek(8 if big else 4)
-    place = file.seek(*struct.unpack(offset, file.read(struct.calcsize(offset))))
-    (entries,) = struct.unpack(count, file.read(struct.calcsize(count)))
-    place += struct.calcsize(count)
-    for start in range(place, place + entries * entry, entry):
-        file.seek(start)
-        if file.read(2) == struct.pack("<H", pointer):
-            file.seek(start + value_at)
-            file.write(struct.pack(offset, end))
-
-
 def _read_tiff(page: object) -> tuple[Any, int]:
     """Read one page of a TIFF; alpha that the colours are multiplied by is divided out.
 
@@ -227,9 +127,3 @@ def _read_tiff(page: object) -> tuple[Any, int]:
         straight = channels[..., :-1] * (65535 / np.maximum(alpha, 1))
         channels[..., :-1] = straight.round().clip(0, 65535).astype(np.uint16)
     return channels, inks
-
-
-def _png_chunk(kind: bytes, data: bytes) -> bytes:
-    """PNG specification, section 5.3."""
-    check = zlib.crc32(data, zlib.crc32(kind))
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)

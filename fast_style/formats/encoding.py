@@ -4,12 +4,12 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-from PIL import Image, ImageCms, PngImagePlugin, features
+from PIL import Image, ImageCms, features
 
-from fast_style.formats import deep
-from fast_style.formats.decoding import Channels, ImageError
+from fast_style.formats import rowwise
+from fast_style.formats.decoding import ImageError
 from fast_style.formats.metadata import NESTED_TAGS, Metadata, iptc_segment, signed_exif
+from fast_style.formats.rowwise import Rows
 
 FORMATS = {
     ".jpg": "JPEG",
@@ -56,42 +56,57 @@ def check_size(file_format: str, width: int, height: int) -> None:
 
 def encode(
     file: BinaryIO,
-    colors: Channels,
-    alpha: Channels | None,
+    rows: Rows,
     *,
     file_format: str,
     quality: int,
     tagged: bool,
     metadata: Metadata,
 ) -> None:
-    """Write colors (H, W, 3) and alpha (H, W), uint8, or uint16 where `WITH_DEPTH` has the format.
+    """Write rows as they come in one of `rowwise.formats()`, to a seekable and readable file.
 
-    `tagged` embeds a profile of sRGB. Raises ImageError, without a path, or OSError.
+    For the other formats all rows must be there, with 8 bits, and alpha only for those of
+    `WITH_ALPHA`. `tagged` embeds a profile of sRGB. Raises ImageError, without a path, or OSError.
     """
-    check_size(file_format, colors.shape[1], colors.shape[0])
+    check_size(file_format, rows.shape[1], rows.shape[0])
     profile = srgb_profile() if tagged else b""
     try:
         exif = signed_exif(metadata)
-        if colors.dtype == np.uint16:
-            channels = (colors if alpha is None else np.dstack([colors, alpha])).astype(np.uint16)
-            write = deep.write_png if file_format == "PNG" else deep.write_tiff
-            write(file, channels, profile=profile, exif=exif, metadata=metadata)
-            return
-        picture = Image.fromarray(colors)
-        if alpha is not None:
-            picture.putalpha(Image.fromarray(alpha))
-        options = _options(file_format, quality, metadata)
-        if file_format == "TIFF":
-            # Pillow's compressing writer knows no nested tags: a photo's own need a plain file.
-            if not set(NESTED_TAGS) & set(metadata.exif):
-                exif[_PREDICTOR_TAG] = 2
-                options["compression"] = "tiff_adobe_deflate"
-            if metadata.xmp:
-                exif[_XMP_TAG] = metadata.xmp
-            if metadata.iptc:
-                exif[_IPTC_TAG] = metadata.iptc
+        if file_format in rowwise.formats():
+            rowwise.write(
+                file, rows, file_format=file_format, profile=profile, exif=exif, metadata=metadata
+            )
+        else:
+            _write_whole(file, rows, file_format, quality, profile, exif, metadata)
+    except (ValueError, TypeError, struct.error) as error:
+        raise ImageError(str(error)) from None
+
+
+def _write_whole(
+    file: BinaryIO,
+    rows: Rows,
+    file_format: str,
+    quality: int,
+    profile: bytes,
+    exif: Image.Exif,
+    metadata: Metadata,
+) -> None:
+    picture = Image.fromarray(rows.colors)
+    if rows.alpha is not None:
+        picture.putalpha(Image.fromarray(rows.alpha))
+    options = _options(file_format, quality, metadata)
+    if file_format == "TIFF":
+        # Pillow's compressing writer knows no nested tags: a photo's own need a plain file.
+        if not set(NESTED_TAGS) & set(metadata.exif):
+            exif[_PREDICTOR_TAG] = 2
+            options["compression"] = "tiff_adobe_deflate"
+        if metadata.xmp:
+            exif[_XMP_TAG] = metadata.xmp
+        if metadata.iptc:
+            exif[_IPTC_TAG] = metadata.iptc
+    try:
         picture.save(file, file_format, exif=exif, icc_profile=profile or None, **options)
-    except (ValueError, TypeError, struct.error, RuntimeError) as error:
+    except RuntimeError as error:
         raise ImageError(str(error)) from None
 
 
@@ -110,10 +125,6 @@ def _options(file_format: str, quality: int, metadata: Metadata) -> dict[str, An
         options |= {"quality": quality, "subsampling": chroma}
     elif file_format == "WEBP":
         options |= {"quality": quality}
-    elif file_format == "PNG" and xmp:
-        text = PngImagePlugin.PngInfo()
-        text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
-        options |= {"pnginfo": text}
     if xmp and file_format in ("JPEG", "WEBP", "AVIF"):
         options |= {"xmp": xmp}
     if metadata.iptc and file_format == "JPEG":

@@ -45,7 +45,7 @@ from fast_style.networks.transformer import (
 # Statistics are taken over chunks of a multiple of so many rows of the image, which hold about so
 # many pixels: enough to be fast, few enough for sums in float32. Strips begin where chunks do, so
 # strips of any height give the same numbers.
-_CHUNK_ROWS = 32
+_CHUNK_ROWS = 8
 _CHUNK_PIXELS = 1 << 15
 # A strip has at least so many pixels. Smaller ones would save no memory worth having, and libraries
 # choose other convolution kernels for them, which round differently; the maps of much larger ones

@@ -62,7 +62,7 @@ def test_a_tiff_keeps_everything(
     import tifffile
 
     if big:
-        monkeypatch.setattr(deep, "_CLASSIC_TIFF_BYTES", 0)
+        monkeypatch.setattr(rowwise, "_CLASSIC_TIFF_BYTES", 0)
     assert write_picture(picture(bits=bits), tmp_path / "a.tif", keep_metadata=True) == ()
     with Image.open(tmp_path / "a.tif") as image:
         image.load()
