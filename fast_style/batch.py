@@ -3,7 +3,7 @@
 import io
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,22 +84,24 @@ def run_jobs(
 
 
 class _Rows:
-    """Spans of a picture's rows on their way from the network to the writer's thread."""
+    """Spans of a picture's rows on their way from the network to the writer's thread.
+
+    A context manager: at its end, whatever ends it, the reader ends too.
+    """
 
     def __init__(self) -> None:
         self._spans: SimpleQueue[slice | _NetworkError | None] = SimpleQueue()
         self.begun = self.ended = time.perf_counter()
 
-    def send(self, spans: Iterable[slice]) -> None:
-        """Pass on all spans as they come; what ends them too early reaches the reader as well."""
-        try:
-            for span in spans:
-                self._spans.put(span)
-            self.ended = time.perf_counter()
-            self._spans.put(None)
-        except BaseException:
-            self._spans.put(_NetworkError())
-            raise
+    def put(self, span: slice) -> None:
+        self._spans.put(span)
+
+    def __enter__(self) -> "_Rows":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.ended = time.perf_counter()
+        self._spans.put(_NetworkError() if kind else None)
 
     def __iter__(self) -> Iterator[slice]:
         while (span := self._spans.get()) is not None:
@@ -135,23 +137,23 @@ def _stylize(
     """Stylize here; give what becomes of the picture in the writer's thread."""
     if picture is None:
         return _finished(result)
-    rows = _Rows()
     try:
         height, width = stylizer.output_size(*picture.pixels.shape[-2:])
         file_format = _format(picture, result.job, saving)
         check_fits(_destination(result.job), file_format, height, width)
-        stylized, spans = begin_picture(stylizer, picture)
-        writing = writer.submit(
-            _write, stylized, replace(result, size=(width, height)), saving, rows
-        )
-        rows.send(spans)
+        result = replace(result, size=(width, height))
+        with _Rows() as rows:
+            stylized, spans = begin_picture(stylizer, picture)
+            writing = writer.submit(_write, stylized, result, saving, rows)
+            for span in spans:
+                rows.put(span)
     except ImageError as error:
         return _finished(replace(result, error=str(error)))
     except (MemoryError, RuntimeError) as error:
         if not _is_memory_error(error):
             raise
         reason = f"{result.job.input}: too large for the memory there is: try --tile 64 or --size"
-        return _finished(replace(result, error=reason))
+        return _finished(replace(result, size=None, error=reason))
     return writing
 
 

@@ -1,7 +1,7 @@
 """PNG and TIFF, 8 or 16 bits a channel, written row by row while the rows are still coming.
 
-PNG's chunks and its one filter are written here, for no library takes rows as they come and filters
-them; TIFF is tifffile's, which the `formats` extra brings.
+PNG's chunks and filters are written here, for no library takes rows as they come and filters them.
+TIFF is tifffile's, which the `formats` extra brings.
 """
 
 import math
@@ -108,12 +108,12 @@ def _write_png(
     file.write(_png_chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
     if metadata.xmp:
         file.write(_png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + metadata.xmp))
-    compressor = zlib.compressobj()
+    compressor = zlib.compressobj(memLevel=9, strategy=zlib.Z_FILTERED)
     above = np.zeros((1, width * pixel), np.uint8)
     for band in rows.bands():
         big_endian = np.ascontiguousarray(band, rows.dtype.newbyteorder(">"))
         samples = big_endian.view(np.uint8).reshape(len(band), -1)
-        compressed = compressor.compress(_paeth(samples, above, pixel))
+        compressed = compressor.compress(_filtered(samples, above, pixel))
         if compressed:
             file.write(_png_chunk(b"IDAT", compressed))
         above = samples[-1:]
@@ -121,23 +121,23 @@ def _write_png(
     file.write(_png_chunk(b"IEND", b""))
 
 
-def _paeth(rows: npt.NDArray[np.uint8], above: npt.NDArray[np.uint8], pixel: int) -> bytes:
-    """Filter rows of bytes by Paeth's predictor (PNG specification, section 9.4).
+def _filtered(rows: npt.NDArray[np.uint8], above: npt.NDArray[np.uint8], pixel: int) -> bytes:
+    """Filter rows of bytes, each by what leaves the least (PNG specification, section 12.7).
 
-    Choosing a filter for each row would save less than one percent of a photo's size.
+    The average and Paeth's predictor are tried: on photos the other filters hardly ever win.
     """
-    a = np.zeros(rows.shape, np.int16)
-    c = np.zeros(rows.shape, np.int16)
+    a, c = np.zeros((2, *rows.shape), np.int16)
     b = np.concatenate([above, rows[:-1]]).astype(np.int16)
     a[:, pixel:] = rows[:, :-pixel]
     c[:, pixel:] = b[:, :-pixel]
     from_a, from_b = np.abs(b - c), np.abs(a - c)
     from_c = np.abs(a + b - 2 * c)
-    nearest = np.where((from_a <= from_b) & (from_a <= from_c), a, np.where(from_b <= from_c, b, c))
-    filtered = np.empty((len(rows), rows.shape[1] + 1), np.uint8)
-    filtered[:, 0] = 4
-    np.subtract(rows, nearest.astype(np.uint8), out=filtered[:, 1:])
-    return filtered.tobytes()
+    paeth = np.where((from_a <= from_b) & (from_a <= from_c), a, np.where(from_b <= from_c, b, c))
+    tried = [rows - guess.astype(np.uint8) for guess in ((a + b) >> 1, paeth)]
+    left = [np.abs(rest.view(np.int8).astype(np.int16)).sum(1) for rest in tried]
+    best = (left[1] < left[0])[:, None]
+    # The filters' numbers are 3 and 4.
+    return np.hstack([best + np.uint8(3), np.where(best, tried[1], tried[0])]).tobytes()
 
 
 def _png_chunk(kind: bytes, data: bytes) -> bytes:

@@ -51,6 +51,10 @@ _CHUNK_PIXELS = 1 << 15
 # choose other convolution kernels for them, which round differently; the maps of much larger ones
 # do not stay in a CPU's cache from one operation to the next.
 _STRIP_PIXELS = 1 << 17
+# In larger images strips of float32 are doubled: blocks of their size go back to the system at once
+# (`devices.keep_freed_memory`), where in the heap, between the maps that are held, they would leave
+# holes of a tenth of it.
+_HUGE_PIXELS = 1 << 26
 
 Strip = Tensor
 Border = Literal["reflect", "replicate", "zeros"]
@@ -95,15 +99,17 @@ class StreamingTransformer:
 
         `image` is (3, H, W): floats in [0, 1], or integers as a file holds them. It is not read any
         more once the first strip has come, so its rows may then be overwritten. `height` is that of
-        a strip in rows of the image, rounded up to 131,072 pixels and whole chunks; it changes
-        no number. `recompute` computes the maps at full resolution twice instead of
-        holding them.
+        a strip in rows of the image, rounded up to 131,072 pixels (262,144 of huge images) and
+        whole chunks; it changes no number. `recompute` computes the maps at full resolution twice
+        instead of holding them.
         """
-        plan = _Plan(image.shape[-2], image.shape[-1], height)
+        rows, columns = image.shape[-2:]
+        huge = self.dtype == torch.float32 and rows * columns > _HUGE_PIXELS
+        plan = _Plan(rows, columns, height, least=_STRIP_PIXELS << huge)
         trunk = self._residual(self._encode(image, plan, recompute))
         for i, strip in enumerate(self._decode(trunk, recompute)):
             first, last = plan.rows(i)
-            visible = strip[: min(last, image.shape[-2]) - first, : image.shape[-1]]
+            visible = strip[: min(last, rows) - first, :columns]
             yield first, visible.permute(2, 0, 1)
 
     def _layer(
@@ -246,10 +252,10 @@ class _Normalization:
 class _Plan:
     """How an image's rows, padded to the stride, are cut into strips."""
 
-    def __init__(self, rows: int, columns: int, height: int | None) -> None:
+    def __init__(self, rows: int, columns: int, height: int | None, *, least: int) -> None:
         self.total = rows + stride_padding(rows)[0]
         self.chunk = max(1, _CHUNK_PIXELS // (_CHUNK_ROWS * columns)) * _CHUNK_ROWS
-        least = -(-_STRIP_PIXELS // columns)
+        least = -(-least // columns)
         height = -(-max(height or 0, least) // self.chunk) * self.chunk
         self._starts = list(range(0, self.total, height))
         if len(self._starts) > 1 and self.total - self._starts[-1] < least:
