@@ -16,7 +16,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
             "data --runs 1 --images 8 --size 32 --workers 1",
             ("640x480", "usual", "ours, cached", "ours, loader, 1 workers", "images/s"),
         ),
-        ("stylize --runs 1 --sizes 33x32 --width 2", ("33x32", "plain", "ours float32", "of peak")),
+        (
+            "stylize --runs 1 --sizes 33x32 --width 2 --batch 2",
+            ("33x32", "plain", "ours float32", "batch of 2", "of peak"),
+        ),
         (
             "train --runs 1 --size 16 --batch-size 2 --width 2 --device cpu",
             ("batch 2, 16x16", "plain", "ours float32", "VGG on the content", "network backward"),

@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runs", type=int, default=7, help="counted runs of each (default 7)")
     parser.add_argument("--sizes", default="256x256,512x512,1024x1024,1920x1080")
     parser.add_argument("--width", type=int, default=32, help="the network's width")
+    parser.add_argument(
+        "--batch", type=int, metavar="N", help="also the network as trained on, on N images at once"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -35,15 +38,20 @@ def run(options: argparse.Namespace) -> int:
         cases: dict[str, Case] = {"plain": _PlainCase(options.width, height, width)}
         for precision in precisions:
             cases[f"ours {precision}"] = _OurCase(options.width, height, width, precision)
+        if options.batch:
+            cases[f"batch of {options.batch}"] = _BatchCase(
+                options.width, height, width, options.batch
+            )
         results = interleave(cases, options.runs)
         plain = results["plain"].seconds
         for name, timing in results.items():
             floating = 2 * _macs_per_pixel(options.width, rewritten=name != "plain")
             peak = peaks["bf16" if name == "ours bf16" else "float32"]
-            share = floating * height * width / timing.seconds / peak
+            seconds = timing.seconds / (options.batch if name.startswith("batch") else 1)
+            share = floating * height * width / seconds / peak
             print(
-                f"{f'{width}x{height}':>11} {name:>14} {timing.seconds * 1e3:7.0f} "
-                f"{plain / timing.seconds:6.2f} {share:8.0%} {timing.memory / 1e6:6.0f}"
+                f"{f'{width}x{height}':>11} {name:>14} {seconds * 1e3:7.0f} "
+                f"{plain / seconds:6.2f} {share:8.0%} {timing.memory / 1e6:6.0f}"
             )
     return 0
 
@@ -77,6 +85,23 @@ class _OurCase(_PlainCase):
 
         def forward() -> None:
             stylizer(image)
+
+        return forward
+
+
+class _BatchCase(_PlainCase):
+    def __init__(self, channels: int, height: int, width: int, count: int) -> None:
+        super().__init__(channels, height, width)
+        self.count = count
+
+    def __call__(self) -> Timed:
+        keep_freed_memory()
+        network = _network(self.channels).eval()
+        images = photo_like(self.height, self.width).repeat(self.count, 1, 1, 1)
+
+        def forward() -> None:
+            with torch.no_grad():
+                network(images)
 
         return forward
 
