@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
         ),
         (
             "stylize --runs 1 --sizes 33x32 --width 2 --batch 2",
-            ("33x32", "plain", "ours float32", "batch of 2", "of peak"),
+            ("33x32", "plain", "ours float32", "one batch", "of peak"),
         ),
         (
             "train --runs 1 --size 16 --batch-size 2 --width 2 --device cpu",

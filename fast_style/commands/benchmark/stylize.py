@@ -16,7 +16,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sizes", default="256x256,512x512,1024x1024,1920x1080")
     parser.add_argument("--width", type=int, default=32, help="the network's width")
     parser.add_argument(
-        "--batch", type=int, metavar="N", help="also the network as trained on, on N images at once"
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="N images a run, and also the trained network as it is on all N at once",
     )
 
 
@@ -35,19 +39,18 @@ def run(options: argparse.Namespace) -> int:
         )
     print(f"{'size':>11} {'network':>14} {'ms':>7} {'ratio':>6} {'of peak':>8} {'MB':>6}")
     for width, height in sizes:
-        cases: dict[str, Case] = {"plain": _PlainCase(options.width, height, width)}
+        images = (options.batch, options.width, height, width)
+        cases: dict[str, Case] = {"plain": _PlainCase(*images)}
         for precision in precisions:
-            cases[f"ours {precision}"] = _OurCase(options.width, height, width, precision)
-        if options.batch:
-            cases[f"batch of {options.batch}"] = _BatchCase(
-                options.width, height, width, options.batch
-            )
+            cases[f"ours {precision}"] = _OurCase(*images, precision)
+        if options.batch > 1:
+            cases["one batch"] = _BatchCase(*images)
         results = interleave(cases, options.runs)
-        plain = results["plain"].seconds
+        plain = results["plain"].seconds / options.batch
         for name, timing in results.items():
             floating = 2 * _macs_per_pixel(options.width, rewritten=name != "plain")
             peak = peaks["bf16" if name == "ours bf16" else "float32"]
-            seconds = timing.seconds / (options.batch if name.startswith("batch") else 1)
+            seconds = timing.seconds / options.batch
             share = floating * height * width / seconds / peak
             print(
                 f"{f'{width}x{height}':>11} {name:>14} {seconds * 1e3:7.0f} "
@@ -57,8 +60,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _PlainCase:
-    def __init__(self, channels: int, height: int, width: int) -> None:
-        self.channels, self.height, self.width = channels, height, width
+    def __init__(self, count: int, channels: int, height: int, width: int) -> None:
+        self.count, self.channels, self.height, self.width = count, channels, height, width
 
     def __call__(self) -> Timed:
         network = PlainTransformerNet(_network(self.channels)).eval()
@@ -66,14 +69,17 @@ class _PlainCase:
 
         def forward() -> None:
             with torch.no_grad():
-                network(image)
+                for _ in range(self.count):
+                    network(image)
 
         return forward
 
 
 class _OurCase(_PlainCase):
-    def __init__(self, channels: int, height: int, width: int, precision: Precision) -> None:
-        super().__init__(channels, height, width)
+    def __init__(
+        self, count: int, channels: int, height: int, width: int, precision: Precision
+    ) -> None:
+        super().__init__(count, channels, height, width)
         self.precision = precision
 
     def __call__(self) -> Timed:
@@ -84,16 +90,13 @@ class _OurCase(_PlainCase):
         image = photo_like(self.height, self.width)
 
         def forward() -> None:
-            stylizer(image)
+            for _ in range(self.count):
+                stylizer(image)
 
         return forward
 
 
 class _BatchCase(_PlainCase):
-    def __init__(self, channels: int, height: int, width: int, count: int) -> None:
-        super().__init__(channels, height, width)
-        self.count = count
-
     def __call__(self) -> Timed:
         keep_freed_memory()
         network = _network(self.channels).eval()
