@@ -3,7 +3,7 @@
 import io
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,8 +65,8 @@ def run_jobs(
     """
     if not jobs:
         return
-    # The first is read here, not in a thread: there is no work to overlap, and what a thread frees,
-    # glibc keeps for that thread alone.
+    # The first is read and the last written here, not in threads: there is little work to overlap,
+    # and what a thread frees, glibc keeps for that thread alone.
     stage = _read(jobs[0], saving)
     writing: Future[Result] | None = None
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
@@ -77,10 +77,9 @@ def run_jobs(
                 yield writing.result()
             writing = begun
             stage = reading.result()
-        begun = _stylize(stylizer, *stage, saving, writer)
         if writing:
             yield writing.result()
-        yield begun.result()
+    yield _stylize(stylizer, *stage, saving, None).result()
 
 
 class _Rows:
@@ -132,9 +131,9 @@ def _stylize(
     picture: Picture | None,
     result: Result,
     saving: Saving,
-    writer: ThreadPoolExecutor,
+    writer: ThreadPoolExecutor | None,
 ) -> Future[Result]:
-    """Stylize here; give what becomes of the picture in the writer's thread."""
+    """Stylize here, and write in the writer's thread, or here too where there is none."""
     if picture is None:
         return _finished(result)
     try:
@@ -144,7 +143,11 @@ def _stylize(
         result = replace(result, size=(width, height))
         with _Rows() as rows:
             stylized, spans = begin_picture(stylizer, picture)
-            writing = writer.submit(_write, stylized, result, saving, rows)
+            if writer is None:
+                result = _write(stylized, result, saving, spans)
+                seconds = result.seconds + time.perf_counter() - rows.begun
+                return _finished(replace(result, seconds=seconds))
+            writing = writer.submit(_write_beside, stylized, result, saving, rows)
             for span in spans:
                 rows.put(span)
     except ImageError as error:
@@ -163,9 +166,8 @@ def _finished(result: Result) -> Future[Result]:
     return future
 
 
-def _write(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
+def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[slice]) -> Result:
     path = result.job.output
-    start = time.perf_counter()
     try:
         if path != STREAM:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,14 +177,19 @@ def _write(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Res
             file_format=_format(picture, result.job, saving),
             quality=saving.quality,
             keep_metadata=saving.keep_metadata,
-            ready=rows,
+            ready=ready,
         )
     except (ImageError, MemoryError, OSError) as error:
         return replace(result, size=None, error=_reason(path, error))
-    # Writing counts from where the network had ended, or the writer could begin.
+    return replace(result, notes=(*result.notes, *lost))
+
+
+def _write_beside(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
+    """Write in a thread; its time counts from where the network has ended, or it could begin."""
+    start = time.perf_counter()
+    result = _write(picture, result, saving, rows)
     after = time.perf_counter() - max(start, rows.ended)
-    seconds = result.seconds + rows.ended - rows.begun + after
-    return replace(result, seconds=seconds, notes=(*result.notes, *lost))
+    return replace(result, seconds=result.seconds + rows.ended - rows.begun + after)
 
 
 def _destination(job: Job) -> Path | BinaryIO:

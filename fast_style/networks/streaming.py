@@ -51,10 +51,11 @@ _CHUNK_PIXELS = 1 << 15
 # choose other convolution kernels for them, which round differently; the maps of much larger ones
 # do not stay in a CPU's cache from one operation to the next.
 _STRIP_PIXELS = 1 << 17
-# In larger images strips of float32 are doubled: blocks of their size go back to the system at once
+# In larger images a strip's maps have so many bytes: such blocks go back to the system at once
 # (`devices.keep_freed_memory`), where in the heap, between the maps that are held, they would leave
 # holes of a tenth of it.
 _HUGE_PIXELS = 1 << 26
+_HUGE_BYTES = 1 << 25
 
 Strip = Tensor
 Border = Literal["reflect", "replicate", "zeros"]
@@ -76,6 +77,7 @@ class StreamingTransformer:
     ) -> None:
         self.dtype = dtype
         self.device = device or torch.device("cpu")
+        self._width = network.width
         # nn.Sequential does not say what it holds.
         encoder = cast(Iterable[ConvBlock], network.encoder)
         residual_blocks = cast(Iterable[ResidualBlock], network.residual_blocks)
@@ -99,13 +101,15 @@ class StreamingTransformer:
 
         `image` is (3, H, W): floats in [0, 1], or integers as a file holds them. It is not read any
         more once the first strip has come, so its rows may then be overwritten. `height` is that of
-        a strip in rows of the image, rounded up to 131,072 pixels (262,144 of huge images) and
-        whole chunks; it changes no number. `recompute` computes the maps at full resolution twice
-        instead of holding them.
+        a strip in rows of the image, rounded up to 131,072 pixels (32 MB of maps in huge images)
+        and whole chunks; it changes no number. `recompute` computes the maps at full resolution
+        twice instead of holding them.
         """
         rows, columns = image.shape[-2:]
-        huge = self.dtype == torch.float32 and rows * columns > _HUGE_PIXELS
-        plan = _Plan(rows, columns, height, least=_STRIP_PIXELS << huge)
+        least = _STRIP_PIXELS
+        if rows * columns > _HUGE_PIXELS:
+            least = max(least, _HUGE_BYTES // (self._width * self.dtype.itemsize))
+        plan = _Plan(rows, columns, height, least=least)
         trunk = self._residual(self._encode(image, plan, recompute))
         for i, strip in enumerate(self._decode(trunk, recompute)):
             first, last = plan.rows(i)

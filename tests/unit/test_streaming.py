@@ -61,6 +61,16 @@ def test_strips_of_any_height_give_the_same_bits(size: tuple[int, int], dtype: t
         assert torch.equal(whole(engine, image, height=height, recompute=recompute), expected)
 
 
+def test_huge_images_have_larger_strips_and_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, image = StreamingTransformer(network()), torch.rand(3, 1100, 333)
+    expected = whole(engine, image)
+    usual = len(list(engine.strips(image)))
+    monkeypatch.setattr("fast_style.networks.streaming._HUGE_PIXELS", 1000)
+    monkeypatch.setattr("fast_style.networks.streaming._HUGE_BYTES", 250_000 * 4 * 4)
+    assert torch.equal(whole(engine, image), expected)
+    assert len(list(engine.strips(image))) < usual
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("height", [64, 1024])
 def test_a_large_image_in_strips_is_the_whole_frame(height: int) -> None:
