@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 from tqdm import tqdm
 
 from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size
@@ -25,6 +26,11 @@ MINIMUM_EDGE = 16
 DECODED_SAMPLE = 2000
 # A grey photo's channels differ by no more than this, of 255.
 GREY_TOLERANCE = 8
+# The band along an edge of a framed photo is a sixteenth of it or more, and varies no more.
+_BAND_SHARE = 16
+_BAND_TOLERANCE = 3
+# From this share on a folder's summary tells of framed photos.
+_FRAMED_TOLD = 0.01
 
 
 class DataError(ValueError):
@@ -35,7 +41,8 @@ class DataError(ValueError):
 class Scan:
     """What a scan found: the usable images with their sizes, and the reason for each that is not.
 
-    Of `decoded` ones, `grey` turned out to have no colours.
+    Of `decoded` ones, `grey` turned out to have no colours, and `framed` to have a plain band along
+    an edge: a frame, or what filled them up to a size, which styles would be trained on as well.
     """
 
     usable: list[Path] = field(default_factory=list)
@@ -44,19 +51,27 @@ class Scan:
     too_small: list[Path] = field(default_factory=list)
     decoded: int = 0
     grey: int = 0
+    framed: int = 0
 
     @property
     def grey_share(self) -> float:
         """The share of photos without colours, by the decoded ones."""
         return self.grey / max(1, self.decoded)
 
+    @property
+    def framed_share(self) -> float:
+        """The share of photos with a plain band along an edge, by the decoded ones."""
+        return self.framed / max(1, self.decoded)
+
     def summary(self) -> str:
         """Tell of all in a line: `3,298 photos, 320×240 to 640×640, 2 unusable, 4% grey`."""
         unusable = len(self.unreadable) + len(self.too_small)
         smallest, largest = min(self.sizes, key=math.prod), max(self.sizes, key=math.prod)
+        framed = f", {self.framed_share:.0%} with a plain band along an edge"
         return (
             f"{len(self.usable):,} photos, {smallest[0]}×{smallest[1]} to {largest[0]}×{largest[1]}"
             f", {unusable:,} unusable, {self.grey_share:.0%} grey"
+            f"{framed if self.framed_share >= _FRAMED_TOLD else ''}"
         )
 
 
@@ -130,7 +145,7 @@ def inspect_images(paths: Sequence[Path], *, decoded: int = DECODED_SAMPLE) -> S
         verdicts = tqdm(
             pool.map(_inspect, jobs), "photos", len(jobs), leave=False, delay=1, disable=None
         )
-        for path, (size, grey, reason) in zip(paths, verdicts, strict=True):
+        for path, (size, looks, reason) in zip(paths, verdicts, strict=True):
             if reason:
                 scan.unreadable[path] = reason
                 continue
@@ -139,9 +154,10 @@ def inspect_images(paths: Sequence[Path], *, decoded: int = DECODED_SAMPLE) -> S
                 continue
             scan.usable.append(path)
             scan.sizes.append(size)
-            if grey is not None:
+            if looks:
                 scan.decoded += 1
-                scan.grey += grey
+                scan.grey += looks.grey
+                scan.framed += looks.framed
     return scan
 
 
@@ -179,19 +195,39 @@ def _walk(root: Path) -> list[Path]:
     return found
 
 
-def _inspect(job: tuple[Path, bool]) -> tuple[tuple[int, int], bool | None, str]:
-    """Give a file's size, whether it is grey (None: not decoded), and why it cannot be read."""
+class _Looks(NamedTuple):
+    """What a decoded photo looks like."""
+
+    grey: bool
+    framed: bool
+
+
+def _inspect(job: tuple[Path, bool]) -> tuple[tuple[int, int], _Looks | None, str]:
+    """Give a file's size, its looks (None: not decoded), and why it cannot be read."""
     path, decode = job
     try:
         size = read_size(path)
-        return size, _is_grey(open_rgb(path, at_least=MINIMUM_EDGE)) if decode else None, ""
+        if not decode:
+            return size, None, ""
+        pixels = np.asarray(open_rgb(path, at_least=MINIMUM_EDGE))
+        return size, _Looks(grey=_is_grey(pixels), framed=_is_framed(pixels)), ""
     except ImageError as error:
         return (0, 0), None, str(error)
 
 
-def _is_grey(image: Image.Image) -> bool:
-    pixels = np.asarray(image)
+def _is_grey(pixels: npt.NDArray[np.uint8]) -> bool:
     return int((pixels.max(axis=-1) - pixels.min(axis=-1)).max()) <= GREY_TOLERANCE
+
+
+def _is_framed(pixels: npt.NDArray[np.uint8]) -> bool:
+    """Say whether a band along an edge is of one colour, though not all of the photo is."""
+    rows, columns = (max(1, edge // _BAND_SHARE) for edge in pixels.shape[:2])
+    bands = pixels[:rows], pixels[-rows:], pixels[:, :columns], pixels[:, -columns:]
+    return any(map(_is_plain, bands)) and not _is_plain(pixels)
+
+
+def _is_plain(pixels: npt.NDArray[np.uint8]) -> bool:
+    return int(np.ptp(pixels, axis=(0, 1)).max()) <= _BAND_TOLERANCE
 
 
 def _where_to_get(root: Path) -> str:

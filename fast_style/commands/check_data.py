@@ -28,6 +28,7 @@ from fast_style.photos import (
 # The loader is timed on so many photos, and no longer than this.
 _TIMED_PHOTOS = 400
 _TIMED_SECONDS = 3
+_FRAMED_HINT = " (a frame or padding is trained on as well: better cropped away)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,6 +65,7 @@ def _report(scan: Scan, image_size: int) -> dict[str, Any]:
         "unreadable": {str(path): reason for path, reason in scan.unreadable.items()},
         "too_small": [str(path) for path in scan.too_small],
         "grey_share": round(scan.grey_share, 4),
+        "framed_share": round(scan.framed_share, 4),
         "duplicates": _duplicates(scan.usable),
         "image_size": image_size,
     }
@@ -134,6 +136,8 @@ def _as_text(report: dict[str, Any]) -> str:
     size, below = report["image_size"], report["below_image_size"]
     lines.append(f"sizes: {', '.join(sizes)}; {below:,} with a side under {size}, to be enlarged")
     lines.append(f"without colours: {report['grey_share']:.1%}")
+    framed = report["framed_share"]
+    lines.append(f"with a plain band along an edge: {framed:.1%}{_FRAMED_HINT if framed else ''}")
     duplicates = report["duplicates"]
     lines.append(f"duplicates: {sum(map(len, duplicates)) - len(duplicates):,}")
     lines += [f"  {' = '.join(group)}" for group in duplicates]

@@ -24,6 +24,7 @@ def test_a_folder_of_usable_photos_is_told_and_is_a_success(
     assert text.startswith("8 image files, 8 usable\n")
     assert "48×40 smallest, 48×40 median, 48×40 largest; 8 with a side under 256" in text
     assert "without colours: 0.0%" in text
+    assert "with a plain band along an edge: 0.0%\n" in text
     assert "duplicates: 0" in text
     assert "images/s a core" in text
     assert "40,000 steps of 4: each photo 20,000.0 times" in text
@@ -42,6 +43,7 @@ def test_every_number_can_be_had_as_json(
     assert (found["smallest"], found["median"], found["largest"]) == ([48, 40], [48, 40], [60, 400])
     assert found["below_image_size"] == 1
     assert found["grey_share"] == 0.2
+    assert found["framed_share"] == 0
     training = TrainingConfig()
     assert found["epochs"] == training.steps * training.batch_size / 10
     loading = training.steps * training.batch_size / found["images_per_second_and_core"]

@@ -171,6 +171,20 @@ def test_nearly_grey_is_not_a_colour_and_a_tint_is(tmp_path: Path) -> None:
     assert inspect_images([tmp_path / "a.png", tmp_path / "b.png"]).grey == 1
 
 
+@pytest.mark.parametrize("edge", [0, 1, 2, 3])
+@pytest.mark.parametrize("extension", ["png", "jpg"])
+def test_a_plain_band_along_any_edge_is_told(tmp_path: Path, edge: int, extension: str) -> None:
+    paths = write_photos(tmp_path, 3, height=320, width=320)
+    pixels = np.rot90(np.asarray(Image.open(paths[0]).convert("RGB")), edge).copy()
+    pixels[-40:] = (123, 116, 104)
+    framed = tmp_path / f"framed.{extension}"
+    Image.fromarray(np.rot90(pixels, -edge)).save(framed)
+    Image.new("RGB", (90, 60), (40, 80, 120)).save(tmp_path / "plain.png")
+    scan = inspect_images([*paths[1:], framed, tmp_path / "plain.png"])
+    assert scan.framed == 1
+    assert scan.summary().endswith("0% grey, 25% with a plain band along an edge")
+
+
 def test_a_fingerprint_tells_folders_apart_and_does_not_care_where_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
