@@ -77,9 +77,10 @@ def run_jobs(
                 yield writing.result()
             writing = begun
             stage = reading.result()
+        last = _stylize(stylizer, *stage, saving, None)
         if writing:
             yield writing.result()
-    yield _stylize(stylizer, *stage, saving, None).result()
+    yield last.result()
 
 
 class _Rows:
