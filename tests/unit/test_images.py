@@ -125,7 +125,7 @@ def test_a_bomb_of_compressed_text_is_named(tmp_path: Path) -> None:
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = save_image(torch.zeros(3, 4, 4), tmp_path / "a.png")
+    path = save_image(torch.zeros(3, 4, 4), tmp_path / "a.jpg")
     before = path.read_bytes()
 
     def half(self: Image.Image, file: object, *_: object, **__: object) -> None:

@@ -111,14 +111,24 @@ def test_what_stops_the_rows_leaves_no_file_and_is_passed_on(
     assert not stream.getvalue()
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    write_picture(noise(9, 9, bits=8, alpha=False), path)
+    before = path.read_bytes()
+    chunk = rowwise._png_chunk
+
+    def full(kind: bytes, data: bytes) -> bytes:
+        if kind == b"IDAT":
+            raise OSError(28, "No space left on device")
+        return chunk(kind, data)
 
     monkeypatch.setattr(rowwise, "_png_chunk", full)
     with pytest.raises(ImageError, match=r"a\.png: cannot be written: No space left on device$"):
-        write_picture(noise(9, 9, bits=8, alpha=False), tmp_path / "a.png")
-    assert not list(tmp_path.iterdir())
+        write_picture(noise(5, 9, bits=8, alpha=False), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("options", [{}, {"preserve_color": "histogram"}, {"stroke_scale": 2.0}])
