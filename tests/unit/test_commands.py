@@ -1,7 +1,6 @@
 """The commands in this process: every mistake is one line and exit code 2. (As programs: e2e.)"""
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,7 @@ from fast_style.checkpoint import find_model, save_model, save_state
 from fast_style.commands import main
 from fast_style.networks.transformer import TransformerNet
 
-
-@pytest.fixture(autouse=True)
-def _signal_handlers_restored() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
 
 
 @pytest.fixture

@@ -3,37 +3,23 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from recorder import Killed, KilledAfter, Recorder
+from runs import assert_equal_bits, run, weights_of
 from torch import Tensor
 
 from fast_style import faults, training
-from fast_style.checkpoint import find_states, load_model, load_state
+from fast_style.checkpoint import find_states, load_state
 from fast_style.config import Config
 from fast_style.faults import Guard, TrainingError
 from fast_style.images import to_float
 from fast_style.losses import Losses, PerceptualLoss
 from fast_style.preparation import prepare
 from fast_style.trainee import Trainee
-from fast_style.training import train
 
 MakeConfig = Callable[..., Config]
-
-
-def run(config: Config, run_dir: Path, **options: Any) -> training.Result:
-    return train(config, run_dir, device="cpu", **options)
-
-
-def weights_of(run_dir: Path) -> dict[str, Tensor]:
-    return load_model(run_dir / "tiny.pth").network.state_dict()
-
-
-def assert_equal_bits(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-    assert list(a) == list(b)
-    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Sweeps of a tiny config: the plan, the pictures, the sheet, going on, and what fails."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,7 @@ AXIS = ("--set", "loss.style_weight=0.1,1")
 QUICK = ("--size", "40", "--n", "2", "--device", "cpu")
 
 
-@pytest.fixture(autouse=True)
-def _signal_handlers_restored() -> Iterator[None]:
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
 
 
 @pytest.fixture

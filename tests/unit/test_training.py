@@ -1,16 +1,14 @@
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import yaml
 from recorder import Killed, KilledAfter, Recorder
+from runs import assert_equal_bits, run, weights_of
 from synthetic import write_photos
-from torch import Tensor
 
-from fast_style import training
 from fast_style.checkpoint import (
     CheckpointError,
     find_states,
@@ -26,19 +24,6 @@ from fast_style.training import default_run_dir, train
 from fast_style.weights import WeightsError
 
 MakeConfig = Callable[..., Config]
-
-
-def run(config: Config, run_dir: Path, **options: Any) -> training.Result:
-    return train(config, run_dir, device="cpu", **options)
-
-
-def weights_of(run_dir: Path) -> dict[str, Tensor]:
-    return load_model(run_dir / "tiny.pth").network.state_dict()
-
-
-def assert_equal_bits(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-    assert list(a) == list(b)
-    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def stop_after(step: int) -> tuple[Recorder, Callable[[], bool]]:
