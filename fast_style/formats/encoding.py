@@ -8,7 +8,14 @@ from PIL import Image, ImageCms, features
 
 from fast_style.formats import rowwise
 from fast_style.formats.decoding import ImageError
-from fast_style.formats.metadata import NESTED_TAGS, Metadata, iptc_segment, signed_exif
+from fast_style.formats.metadata import (
+    IPTC_TAG,
+    NESTED_TAGS,
+    XMP_TAG,
+    Metadata,
+    iptc_segment,
+    signed_exif,
+)
 from fast_style.formats.rowwise import Rows
 
 FORMATS = {
@@ -26,8 +33,6 @@ WITH_DEPTH = frozenset(("PNG", "TIFF"))
 
 # The longest edge that a format's header or encoder can hold.
 _LONGEST_EDGES = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536}
-_XMP_TAG = 700
-_IPTC_TAG = 33723
 _PREDICTOR_TAG = 317
 
 
@@ -101,9 +106,9 @@ def _write_whole(
             exif[_PREDICTOR_TAG] = 2
             options["compression"] = "tiff_adobe_deflate"
         if metadata.xmp:
-            exif[_XMP_TAG] = metadata.xmp
+            exif[XMP_TAG] = metadata.xmp
         if metadata.iptc:
-            exif[_IPTC_TAG] = metadata.iptc
+            exif[IPTC_TAG] = metadata.iptc
     try:
         picture.save(file, file_format, exif=exif, icc_profile=profile or None, **options)
     except RuntimeError as error:

@@ -26,6 +26,7 @@ _LAYOUT_TAGS = (
     ExifTags.Base.ExifImageHeight,
     ExifTags.Base.ExifInteroperabilityOffset,
 )
+XMP_TAG, IPTC_TAG = 700, 33723  # of a TIFF
 NESTED_TAGS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 # In a JPEG, IPTC is one of Photoshop's resources.

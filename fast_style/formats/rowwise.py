@@ -17,12 +17,9 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, TiffImagePlugin
 
 from fast_style.formats import deep
-from fast_style.formats.metadata import NESTED_TAGS, SOFTWARE, Metadata
+from fast_style.formats.decoding import Channels
+from fast_style.formats.metadata import IPTC_TAG, NESTED_TAGS, SOFTWARE, XMP_TAG, Metadata
 
-Channels = npt.NDArray[np.integer[Any]]
-
-_TIFF_XMP = 700
-_TIFF_IPTC = 33723
 # Above, a TIFF's offsets must have 64 bits; the rest of 4 GB is for what is no pixel.
 _CLASSIC_TIFF_BYTES = 2**32 - 2**25
 _ASCII, _BYTE, _LONG, _UNDEFINED, _LONG8 = 2, 1, 4, 7, 16
@@ -195,9 +192,9 @@ def _extra_tags(
             text = value.encode("latin-1", "replace") if isinstance(value, str) else value
             tags.append((tag, _ASCII, len(text), text, True))
     if metadata.xmp:
-        tags.append((_TIFF_XMP, _BYTE, len(metadata.xmp), metadata.xmp, True))
+        tags.append((XMP_TAG, _BYTE, len(metadata.xmp), metadata.xmp, True))
     if metadata.iptc:
-        tags.append((_TIFF_IPTC, _UNDEFINED, len(metadata.iptc), metadata.iptc, True))
+        tags.append((IPTC_TAG, _UNDEFINED, len(metadata.iptc), metadata.iptc, True))
     return tags
 
 
