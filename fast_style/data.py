@@ -4,14 +4,17 @@ What a step sees is a function of (seed, step) alone, so a resumed run sees what
 would have seen, whatever the number of workers.
 """
 
+import copy
 import itertools
 import logging
 import math
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -201,6 +204,7 @@ def content_batches(
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_obey_the_main_process_only,
+        multiprocessing_context=_context() if workers else None,
         pin_memory=pin_memory,
     )
     seen: set[str] = set()
@@ -237,6 +241,29 @@ def _square(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Im
 def _collate(items: list[tuple[Tensor, str, list[str]]]) -> ContentBatch:
     pixels, paths, unreadable = zip(*items, strict=True)
     return ContentBatch(torch.stack(pixels), list(paths), [r for rs in unreadable for r in rs])
+
+
+class _Flag:
+    """The part of multiprocessing's Event that a DataLoader uses, without its lock.
+
+    It is how the workers are told to end. One that is killed while it looks at an Event keeps the
+    lock for ever, and then nobody ends: not the other workers, and not the main process.
+    """
+
+    def __init__(self) -> None:
+        self._value = multiprocessing.RawValue("b", 0)
+
+    def set(self) -> None:
+        self._value.value = 1
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
+
+
+def _context() -> BaseContext:
+    context = copy.copy(multiprocessing.get_context(multiprocessing.get_start_method()))
+    vars(context)["Event"] = _Flag
+    return context
 
 
 def _obey_the_main_process_only(_worker: int) -> None:

@@ -19,7 +19,7 @@ TRAIN = Path(__file__).parents[2] / "scripts" / "train.py"
 # Runs the training command; what its first argument names happens before the sixth update. The
 # last saved state is that of step 4 then, and the next would be that of step 8.
 DRIVER = """
-import multiprocessing, os, resource, shutil, signal, sys
+import multiprocessing.synchronize, os, resource, shutil, signal, sys, time
 
 from fast_style.commands.train import main
 from fast_style.trainee import Trainee
@@ -42,6 +42,20 @@ def photos_gone():
 
 def worker_killed():
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+def workers_killed_at_a_lock():
+    # One of them holds the lock of the Event that they look at, if they look at one.
+    time.sleep(0.3)
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGKILL)
+
+def is_set_slowly(self):
+    with self._cond:
+        time.sleep(0.1)
+        return not self._flag._semlock._is_zero()
+
+if sys.argv[1] == "workers_killed_at_a_lock":
+    multiprocessing.synchronize.Event.is_set = is_set_slowly
 
 update, accident = Trainee.update, globals()[sys.argv[1]]
 
@@ -123,8 +137,9 @@ def test_photos_that_are_gone(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_worker(run: Run, tmp_path: Path) -> None:
-    result = run("worker_killed", workers=2)
+@pytest.mark.parametrize("accident", ["worker_killed", "workers_killed_at_a_lock"])
+def test_a_killed_worker(run: Run, tmp_path: Path, accident: str) -> None:
+    result = run(accident, workers=2)
     assert_one_line(result, "a process that loads photos died", "data.workers")
     assert_good(tmp_path / "run", step=4)
     assert_goes_on(run, tmp_path / "run")
