@@ -102,9 +102,9 @@ class TrainingConfig:
     it along a half cosine to a tenth. `ema_decay` 0 saves the last weights instead of an average.
     `init_from` begins with the weights of a model, by path or name, instead of random ones: another
     style's are many times closer to this one's than those are. `batch_size` is that of all
-    processes together. `mixed_sizes` gives each step crops of one of these sizes instead of
-    `image_size`, which remains that of validation. `compile` "auto" compiles the networks on CUDA,
-    for long runs.
+    processes together. The first `first_steps` steps see crops of `first_size` pixels, which teach
+    a new network sooner, and the others `image_size`, or one of `mixed_sizes` each; validation is
+    at `image_size`. `compile` "auto" compiles the networks on CUDA, for long runs.
     """
 
     steps: int = _number(40_000, 1)
@@ -112,6 +112,8 @@ class TrainingConfig:
     batch_size: int = _number(4, 1)
     image_size: int = _number(256, 32)
     mixed_sizes: tuple[int, ...] = _number((), 32)
+    first_size: int = _number(128, 32)
+    first_steps: int = _number(0, 0)
     learning_rate: float = _number(1e-3, 0, above=True)
     schedule: Literal["constant", "cosine"] = "cosine"
     max_gradient_norm: float | None = _number(None, 0, above=True)

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import NamedTuple
@@ -78,13 +78,16 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
         *,
         seed: int = 0,
         mixed_sizes: Sequence[int] = (),
+        first_size: int = 0,
+        first_steps: int = 0,
         min_crop: float = 0.75,
         flip: bool = True,
         cache: ImageCache | None = None,
     ) -> None:
         if not paths:
             raise DataError("no content images")
-        self.at_least = decoded_edge(max([image_size, *mixed_sizes]), min_crop)
+        early = [first_size] if first_steps else []
+        self.at_least = decoded_edge(max([image_size, *mixed_sizes, *early]), min_crop)
         if cache is not None and cache.at_least != self.at_least:
             raise ValueError(
                 f"{cache.file}: is of images decoded for {cache.at_least} pixels; these crops "
@@ -93,6 +96,8 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
         self.paths = [str(path) for path in paths]
         self.image_size = image_size
         self.mixed_sizes = mixed_sizes
+        self.first_size = first_size
+        self.first_steps = first_steps
         self.seed = seed
         self.min_crop = min_crop
         self.flip = flip
@@ -100,6 +105,15 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def size_at(self, step: int) -> int:
+        """Give the size of a step's crops."""
+        if step < self.first_steps:
+            return self.first_size
+        if self.mixed_sizes:
+            random = np.random.default_rng((self.seed, step, _SIZES))
+            return int(random.choice(self.mixed_sizes))
+        return self.image_size
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, str, list[str]]:
         """Crop the drawn image; a broken one is replaced by the next in the list and reported."""
@@ -135,8 +149,8 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
 class EndlessShuffle(Sampler[list[Draw]]):
     """Batches of draws from step `first_step` on: each epoch a fresh permutation, without end.
 
-    With `mixed_sizes` each batch has one of these. `share` (k, n) is the k-th of n equal parts of
-    every batch.
+    `size_at` gives a step's size of crops. `share` (k, n) is the k-th of n equal parts of every
+    batch.
     """
 
     def __init__(
@@ -144,14 +158,14 @@ class EndlessShuffle(Sampler[list[Draw]]):
         size: int,
         batch_size: int,
         *,
-        mixed_sizes: Sequence[int] = (),
+        size_at: Callable[[int], int] = lambda step: 0,
         seed: int = 0,
         first_step: int = 0,
         share: tuple[int, int] = (0, 1),
     ) -> None:
         self.size = size
         self.batch_size = batch_size
-        self.mixed_sizes = mixed_sizes
+        self.size_at = size_at
         self.seed = seed
         self.first_step = first_step
         self.share = share
@@ -161,11 +175,8 @@ class EndlessShuffle(Sampler[list[Draw]]):
         number, count = self.share
         part = slice(*(self.batch_size // count * k for k in (number, number + 1)))
         for step in itertools.count(self.first_step):
-            batch = [next(draws) for _ in range(self.batch_size)][part]
-            if self.mixed_sizes:
-                size = np.random.default_rng((self.seed, step, _SIZES)).choice(self.mixed_sizes)
-                batch = [draw._replace(size=int(size)) for draw in batch]
-            yield batch
+            size, batch = self.size_at(step), [next(draws) for _ in range(self.batch_size)]
+            yield [draw._replace(size=size) for draw in batch[part]]
 
     def _draws(self, position: int) -> Iterator[Draw]:
         epoch, place = divmod(position, self.size)
@@ -196,7 +207,7 @@ def content_batches(
         batch_sampler=EndlessShuffle(
             len(images),
             batch_size,
-            mixed_sizes=images.mixed_sizes,
+            size_at=images.size_at,
             seed=images.seed,
             first_step=first_step,
             share=share,

@@ -20,10 +20,11 @@ nothing, other total variations. The optimisation baseline's recipes name these;
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from fast_style.config import LossConfig
 from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layer
@@ -58,16 +59,39 @@ class Losses:
 def gram_matrix(features: Tensor, *, divisor: float | None = None) -> Tensor:
     """(N, C, H, W) -> (N, C, C): F F^T / (C H W) in float32 (Johnson et al. 2016, eq. 3).
 
-    `divisor` replaces C H W. The division comes before the product, and the product is never in
-    half precision.
+    `divisor` replaces C H W. The product is never in half precision.
     """
     n, channels, height, width = features.shape
+    # Rows of pixels are the free view of a channels-last feature map.
+    pixels = features.permute(0, 2, 3, 1).reshape(n, height * width, channels)
     divisor = channels * height * width if divisor is None else divisor
     with torch.autocast(features.device.type, enabled=False):
-        # Rows of pixels are the free view of a channels-last feature map.
-        pixels = features.permute(0, 2, 3, 1).reshape(n, height * width, channels).float()
-        pixels = pixels / divisor**0.5
-        return pixels.transpose(1, 2) @ pixels
+        gram: Tensor = _Gram.apply(pixels, divisor)
+    return gram
+
+
+class _Gram(torch.autograd.Function):
+    """(N, P, C) pixels X -> (N, C, C): X^T X / divisor, float32.
+
+    Autograd takes the two factors for different ones. The gradient X (D + D^T) / divisor needs one
+    product where it makes two, and no float32 copy of X in between.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, pixels: Tensor, divisor: float) -> Tensor:
+        ctx.save_for_backward(pixels)
+        ctx.divisor = divisor
+        pixels = pixels.float()
+        return pixels.transpose(1, 2) @ pixels / divisor
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (pixels,) = ctx.saved_tensors
+        both = (gradient + gradient.transpose(1, 2)) / ctx.divisor
+        if pixels.dtype == torch.bfloat16:  # has float32's range, and the result is rounded anyway
+            return pixels @ both.bfloat16(), None
+        return (pixels.float() @ both).to(pixels.dtype), None
 
 
 def total_variation(images: Tensor) -> Tensor:

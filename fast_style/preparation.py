@@ -16,7 +16,7 @@ from fast_style import distributed
 from fast_style.cache import open_cache
 from fast_style.checkpoint import find_model, load_model
 from fast_style.config import Config, ConfigError, StyleConfig, locate
-from fast_style.data import ContentImages, center_crop, decoded_edge
+from fast_style.data import ContentImages, center_crop
 from fast_style.devices import resolve_device, resolve_precision
 from fast_style.images import ImageError, load_image, resize_long_edge, to_float
 from fast_style.losses import PerceptualLoss, with_raw_weights
@@ -94,26 +94,26 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
         path.stem: resize_long_edge(load_image(path), _PREVIEW_EDGE)
         for path in held[:_NUM_PREVIEWS]
     }
-    cache = None
+    images = ContentImages(
+        usable,
+        size,
+        mixed_sizes=training.mixed_sizes,
+        first_size=training.first_size,
+        first_steps=training.first_steps,
+        seed=training.seed,
+        min_crop=data.min_crop,
+        flip=data.flip,
+    )
     if data.cache:
         # Of the held-out images too: how many these are shall not matter to a cache.
         folder = locate(data.cache, key="data.cache")
-        largest = max([size, *training.mixed_sizes])
-        cache = open_cache(folder, scan.usable, at_least=decoded_edge(largest, data.min_crop))
+        images.cache = open_cache(folder, scan.usable, at_least=images.at_least)
     return Inputs(
         device=on,
         dtype=dtype,
         style_image=style,
         criterion=criterion,
-        images=ContentImages(
-            usable,
-            size,
-            mixed_sizes=training.mixed_sizes,
-            seed=training.seed,
-            min_crop=data.min_crop,
-            flip=data.flip,
-            cache=cache,
-        ),
+        images=images,
         validation=validation,
         previews=previews,
     )

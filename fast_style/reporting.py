@@ -1,6 +1,7 @@
 """What a run reports while it trains: losses, validation, previews, and the time that is left."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from fast_style.artefacts import artefact_scores, find_artefacts
 from fast_style.config import TrainingConfig
 from fast_style.losses import Losses
 from fast_style.monitoring import Monitor
-from fast_style.schedule import Pace
+from fast_style.schedule import Pace, work_after
 from fast_style.trainee import Trainee
 
 
@@ -28,6 +29,7 @@ class Reports:
                 "previews": self.training.preview_every,
                 "saving": self.training.checkpoint_every,
             },
+            work=partial(work_after, self.training),
         )
 
     def open(self, config: str) -> None:

@@ -4,7 +4,7 @@ import bisect
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -55,21 +55,35 @@ def learning_rate_at(config: TrainingConfig, progress: float) -> float:
     return config.learning_rate * (_LOWEST + (1 - _LOWEST) * cosine)
 
 
+def work_after(config: TrainingConfig, step: int) -> float:
+    """Give what so many steps cost, in steps of `image_size`: a step costs its crops' area."""
+    early = min(step, config.first_steps)
+    return step - early + early * (config.first_size / config.image_size) ** 2
+
+
 class Pace:
     """How long steps take, and the reports between them; so how long the rest of a run will.
 
-    `intervals` says how many steps lie between reports of each kind. What was measured longer than
-    `memory` seconds ago fades.
+    `intervals` says how many steps lie between reports of each kind, and `work` what the steps up
+    to one cost together. What was measured longer than `memory` seconds ago fades.
     """
 
-    def __init__(self, step: int, intervals: Mapping[str, int], *, memory: float = 60.0) -> None:
+    def __init__(
+        self,
+        step: int,
+        intervals: Mapping[str, int],
+        *,
+        work: Callable[[int], float] = float,
+        memory: float = 60.0,
+    ) -> None:
         self.intervals = intervals
+        self.work = work
         self.memory = memory
         self.reports: dict[str, float] = {}
         self._first = self._step = step
         self._clock = time.perf_counter()
         self._rate = 0.0
-        self._steps = self._seconds = 0.0
+        self._done = self._seconds = 0.0
 
     def mark(self, step: int) -> float:
         """Note that `step` is finished on the device; give the steps a second since the last."""
@@ -78,7 +92,7 @@ class Pace:
         if steps:
             if self._step >= self._first + _WARM_UP:
                 kept = math.exp(-seconds / self.memory)
-                self._steps = kept * self._steps + steps
+                self._done = kept * self._done + self.work(step) - self.work(self._step)
                 self._seconds = kept * self._seconds + seconds
             self._step, self._clock, self._rate = step, now, steps / seconds
         return self._rate
@@ -94,11 +108,12 @@ class Pace:
     @property
     def is_known(self) -> bool:
         """Whether enough steps have been timed to say anything."""
-        return self._steps > 0
+        return self._done > 0
 
     def seconds_left(self, steps: int) -> float:
         """Estimate the seconds from now to the end of a run of so many steps."""
-        left = (steps - self._step) * self._seconds / self._steps
+        work = self.work(steps) - self.work(self._step)
+        left = work * self._seconds / self._done
         for kind, cost in self.reports.items():
             every = self.intervals[kind]
             # From this step, whose reports are still to come, to the last, which has them all.

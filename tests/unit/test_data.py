@@ -127,6 +127,21 @@ def test_each_epoch_is_a_permutation_and_each_another(size: int, batch_size: int
         assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
+def test_the_first_steps_see_small_crops(photos: Path) -> None:
+    paths = find_images([photos])
+    images = ContentImages(paths, 32, first_size=16, first_steps=3)
+    assert [batch.pixels.shape[-1] for batch in take(images, 5)] == [16, 16, 16, 32, 32]
+    assert [batch.pixels.shape[-1] for batch in take(images, 3, first_step=2)] == [16, 32, 32]
+    # Everything else is as it would be without them.
+    plain = take(ContentImages(paths, 32), 5)
+    assert [batch.paths for batch in plain] == [batch.paths for batch in take(images, 5)]
+    assert torch.equal(plain[3].pixels, take(images, 5)[3].pixels)
+    # Files are decoded for the largest crops that there are.
+    large = ContentImages(paths, 32, first_size=64, first_steps=1)
+    assert large.at_least == ContentImages(paths, 64).at_least
+    assert ContentImages(paths, 32, first_size=64).at_least == images.at_least
+
+
 def test_mixed_sizes_are_a_function_of_the_step(photos: Path) -> None:
     images = ContentImages(find_images([photos]), 32, mixed_sizes=(16, 24, 40))
     batches = content_batches(images, 2)

@@ -59,6 +59,27 @@ def test_gram_matrix_of_half_precision_does_not_overflow() -> None:
     torch.testing.assert_close(gram, torch.full((1, 64, 64), 300.0**2 / 64))
 
 
+@pytest.mark.parametrize("size", [(1, 3), (6, 5)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float32, 1e-6), (torch.bfloat16, 2**-7), (torch.float16, 2**-10)],
+)
+def test_the_gradient_of_the_gram_matrix(
+    dtype: torch.dtype, tolerance: float, size: tuple[int, int]
+) -> None:
+    features = torch.randn(2, 4, *size).to(dtype).requires_grad_()
+    upstream = torch.randn(2, 4, 4)  # of any kind, not symmetric alone
+    gram_matrix(features).backward(upstream)
+    assert features.grad is not None
+    assert features.grad.dtype == dtype
+    exact = features.detach().double().requires_grad_()
+    gram = torch.einsum("nchw,ndhw->ncd", exact, exact) / (4 * size[0] * size[1])
+    gram.backward(upstream.double())
+    assert exact.grad is not None
+    error = (features.grad.double() - exact.grad).norm() / exact.grad.norm()
+    assert error < tolerance
+
+
 def checkerboard(height: int, width: int) -> Tensor:
     board = (torch.arange(height)[:, None] + torch.arange(width)) % 2
     return board.float().expand(1, 3, height, width)

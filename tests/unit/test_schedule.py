@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from fast_style import schedule
 from fast_style.checkpoint import find_states, load_state
 from fast_style.config import Config, TrainingConfig
 from fast_style.losses import Losses
-from fast_style.schedule import Pace, Plan, learning_rate_at
+from fast_style.schedule import Pace, Plan, learning_rate_at, work_after
 from fast_style.trainee import Trainee
 from fast_style.training import Result, train
 
@@ -108,6 +109,20 @@ def test_the_pace_is_that_of_the_last_steps(clock: Clock) -> None:
         clock.now += 5
         assert pace.mark(step) == pytest.approx(1 / 5)
     assert pace.seconds_left(40) == pytest.approx(5 + 3, rel=0.02)
+
+
+def test_steps_with_small_crops_are_known_to_be_cheaper(
+    clock: Clock, tiny_config: MakeConfig
+) -> None:
+    config = tiny_config(
+        {"training.image_size": 96, "training.first_size": 32, "training.first_steps": 12}
+    ).training
+    pace = Pace(0, {}, work=partial(work_after, config))
+    for step in range(1, 17):
+        clock.now += 1 if step <= 12 else 9
+        assert pace.mark(step) == pytest.approx(1 if step <= 12 else 1 / 9)
+        if step > 2:
+            assert pace.seconds_left(20) == pytest.approx(max(12 - step, 0) + 9 * min(20 - step, 8))
 
 
 def test_nothing_is_known_of_the_pace_before_the_warm_up_is_over(clock: Clock) -> None:
