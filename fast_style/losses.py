@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fast_style.config import LossConfig
-from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layer
+from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layers
 
 LossT = TypeVar("LossT", bound=LossConfig)
 Reduction = Literal["mean", "sum"]
@@ -175,8 +175,7 @@ class PerceptualLoss:
         self.content_reduction = content_reduction
         self.style_reduction = style_reduction
         self.variation = VARIATIONS[variation]
-        images = [style_image] if isinstance(style_image, Tensor) else style_image
-        self.style_targets = self._style_targets(images, style_shares or [1.0] * len(images))
+        self.style_targets = self._style_targets(_weighed(style_image, style_shares))
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
@@ -213,16 +212,12 @@ class PerceptualLoss:
         )
 
     @torch.no_grad()
-    def _style_targets(
-        self, images: Sequence[Tensor], shares: Sequence[float]
-    ) -> dict[str, Tensor]:
+    def _style_targets(self, images: Sequence[tuple[Tensor, float]]) -> dict[str, Tensor]:
         """Average the style images' statistics in the proportion of their shares."""
-        if len(shares) != len(images) or min(shares) < 0 or sum(shares) == 0:
-            raise ValueError(f"{len(images)} style images, but the shares are {list(shares)}")
         targets: dict[str, Tensor] = {}
-        for image, share in zip(images, shares, strict=True):
+        for image, share in images:
             for name, features in self.features(image, self.style_layers).items():
-                statistic = self._statistic(features, image) * (share / sum(shares))
+                statistic = self._statistic(features, image) * share
                 targets[name] = targets[name] + statistic if name in targets else statistic
         return targets
 
@@ -247,16 +242,18 @@ _BALANCE = 10.0
 @torch.no_grad()
 def balanced_layers(
     features: VGGFeatures,
-    style_image: Tensor,
+    style_image: Tensor | Sequence[Tensor],
     content: Tensor,
     *,
     content_layers: Mapping[str, float],
     style_layers: Mapping[str, float],
     strength: float,
+    style_shares: Sequence[float] | None = None,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Weigh layers so that one `strength` looks the same for every style, loss network and size.
 
-    `content` is (N, 3, H, W), typical photos. Each content layer's loss becomes a share of its
+    `content` is (N, 3, H, W), typical photos; style images and shares are as `PerceptualLoss` takes
+    them. Each content layer's loss becomes a share of its
     feature maps' variance, which is the loss of a picture without any content; each style layer's
     a share of its loss at the photos themselves. The given weights divide these shares among the
     layers. Gives the layers for a `PerceptualLoss` with content_weight and style_weight 1.
@@ -264,8 +261,13 @@ def balanced_layers(
     """
     content_layers = _canonical(features, content_layers)
     style_layers = _canonical(features, style_layers)
-    style_maps = features(style_image, style_layers)
-    targets = {name: gram_matrix(style_maps[name]) for name in style_layers}
+    targets = PerceptualLoss(
+        features,
+        style_image,
+        content_layers={},
+        style_layers=style_layers,
+        style_shares=style_shares,
+    ).style_targets
     values = dict.fromkeys([*content_layers, *style_layers], 0.0)
     spreads = dict(values)
     for image in content.split(1):
@@ -296,11 +298,17 @@ def balanced_layers(
 
 
 def with_raw_weights(
-    loss: LossT, features: VGGFeatures, style_image: Tensor, content: Tensor | None
+    loss: LossT,
+    features: VGGFeatures,
+    style_image: Tensor | Sequence[Tensor],
+    content: Tensor | None,
+    *,
+    style_shares: Sequence[float] | None = None,
 ) -> LossT:
     """Give the loss's config with the raw weights that its `strength` comes to, if it has one.
 
-    `content`, (N, 3, H, W) typical photos, is what the strength is measured at. Raises ValueError.
+    It is measured by `balanced_layers`, at `content`, (N, 3, H, W) typical photos. Raises
+    ValueError.
     """
     if loss.strength is None:
         return loss
@@ -313,6 +321,7 @@ def with_raw_weights(
         content_layers=loss.content_layers,
         style_layers=loss.style_layers,
         strength=loss.strength,
+        style_shares=style_shares,
     )
     return dataclasses.replace(
         loss,
@@ -324,8 +333,19 @@ def with_raw_weights(
     )
 
 
+def _weighed(
+    images: Tensor | Sequence[Tensor], shares: Sequence[float] | None
+) -> list[tuple[Tensor, float]]:
+    """Pair every style image with its part of the whole, an equal one without shares."""
+    images = [images] if isinstance(images, Tensor) else images
+    shares = shares or [1.0] * len(images)
+    if len(shares) != len(images) or min(shares) < 0 or sum(shares) == 0:
+        raise ValueError(f"{len(images)} style images, but the shares are {list(shares)}")
+    return [(image, share / sum(shares)) for image, share in zip(images, shares, strict=True)]
+
+
 def _canonical(features: VGGFeatures, layers: Mapping[str, float]) -> dict[str, float]:
-    canonical = {canonical_layer(features.network, name): w for name, w in layers.items()}
+    canonical = canonical_layers(features.network, layers)
     if missing := set(canonical) - set(features.layers):
         raise ValueError(f"the loss network was built without {', '.join(sorted(missing))}")
     return canonical

@@ -415,9 +415,9 @@ def build_criterion(
 ) -> PerceptualLoss:
     """Build a recipe's objective for style images at their final sizes. Raises ValueError.
 
-    `content`, (1, 3, H, W), is what `loss.strength` is measured at, with the first style image.
+    `content`, (1, 3, H, W), is what `loss.strength` is measured at.
     """
-    loss = with_raw_weights(loss, features, styles[0], content)
+    loss = with_raw_weights(loss, features, styles, content, style_shares=shares)
     return PerceptualLoss(
         features,
         styles,

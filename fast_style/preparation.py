@@ -21,7 +21,7 @@ from fast_style.devices import resolve_device, resolve_precision
 from fast_style.images import ImageError, load_image, resize_long_edge, to_float
 from fast_style.losses import PerceptualLoss, with_raw_weights
 from fast_style.networks.transformer import TransformerNet
-from fast_style.networks.vgg import canonical_layer
+from fast_style.networks.vgg import canonical_layers
 from fast_style.photos import find_images, hold_out, scan_images
 from fast_style.weights import load_vgg
 
@@ -153,8 +153,9 @@ def build_criterion(
     loss = config.loss
     try:
         layers = [
-            canonical_layer(loss.network, name)
-            for name in (*loss.content_layers, *loss.style_layers)
+            name
+            for weights in (loss.content_layers, loss.style_layers)
+            for name in canonical_layers(loss.network, weights)
         ]
     except ValueError as error:
         raise ConfigError(f"loss: {error}") from None

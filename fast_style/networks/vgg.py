@@ -6,7 +6,7 @@ after the ReLU. Keras names (`block1_conv2` = `relu1_2`) are accepted too.
 
 import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -115,3 +115,13 @@ def canonical_layer(network: VGGName, name: str) -> str:
     near = difflib.get_close_matches(canonical, known, n=1)
     cure = f"did you mean {near[0]!r}?" if near else f"its layers are {', '.join(known)}"
     raise ValueError(f"{network} has no layer {name!r}; {cure}")
+
+
+def canonical_layers(network: VGGName, layers: Mapping[str, float]) -> dict[str, float]:
+    """Give the weights by canonical name. Raises ValueError, also for a layer named twice."""
+    names: dict[str, str] = {}
+    for name in layers:
+        other = names.setdefault(canonical_layer(network, name), name)
+        if other != name:
+            raise ValueError(f"{other!r} and {name!r} are the same layer; name it once")
+    return {canonical: layers[name] for canonical, name in names.items()}

@@ -112,6 +112,10 @@ MISTAKES = [
     (("--size", "big"), "--size big: expected a number"),
     (("--set", "loss.content_layers=relu9_9"), "vgg16 has no layer 'relu9_9'"),
     (("--set", "loss.style_layers=[block1_conv7]"), "did you mean 'relu1_2'?"),
+    (
+        ("--set", "loss.style_layers={relu1_2: 1, block1_conv2: 2}"),
+        "'relu1_2' and 'block1_conv2' are the same layer",
+    ),
     (("--content", "gone.png"), "gone.png: no such image file"),
     (("--style", "gone.png"), "gone.png: no such image file"),
     (("--shares", "1", "2"), "1 style images, but the shares are [1.0, 2.0]"),

@@ -343,6 +343,20 @@ def test_strength_needs_something_to_measure(recipe: Recipe) -> None:
             Baseline(recipe(steps=1), content, [style])
 
 
+def test_strength_is_measured_at_the_mixture_of_the_styles(recipe: Recipe) -> None:
+    content, *styles = (torch.rand(1, 3, 20, 20) ** power for power in (1, 2, 4))
+
+    def weights(*used: Tensor, shares: list[float] | None = None) -> dict[str, float]:
+        baseline = Baseline(recipe(steps=1), content, used, shares=shares)
+        return baseline.criterion_at(content).style_layers
+
+    one, other, mixed = weights(styles[0]), weights(styles[1]), weights(*styles)
+    for name, weight in mixed.items():
+        assert weight != pytest.approx(one[name], rel=0.01)
+        assert weight != pytest.approx(other[name], rel=0.01)
+    assert weights(*styles, shares=[0, 2]) == pytest.approx(other)
+
+
 def test_style_shares_mix_the_statistics(features: VGGFeatures) -> None:
     styles = [torch.rand(1, 3, 12, 12), torch.rand(1, 3, 10, 14)]
     only = [PerceptualLoss(features, style, **LAYERS).style_targets for style in styles]

@@ -299,6 +299,11 @@ def write_broken_photos(tmp_path: Path) -> Path:
         ({"data.train": "broken"}, DataError, "3 of 6 content images are unreadable"),
         ({"loss.weights": "gone.pth"}, WeightsError, "gone.pth: no such weights file"),
         ({"loss.style_layers": ["relu9_9"]}, ConfigError, "loss: vgg16 has no layer 'relu9_9'"),
+        (
+            {"loss.style_layers": ["relu1_2", "block1_conv2"]},
+            ConfigError,
+            "loss: 'relu1_2' and 'block1_conv2' are the same layer",
+        ),
         ({"loss.content_layers": ["relu3_1"]}, WeightsError, "features.10.weight is missing"),
         ({"style.size": 1}, ConfigError, "style.image"),
     ],
