@@ -4,6 +4,8 @@ Both are plain data that `torch.load(weights_only=True)` reads: no pickled code,
 are described in docs/checkpoints.md.
 """
 
+import contextlib
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,21 +73,24 @@ def load_model(path: str | Path) -> Model:
     path = Path(path)
     data = _load(path)
     model = _read_model(path, data) if data.get("format") == MODEL_FORMAT else _import(path, data)
+    if not all(torch.isfinite(value).all() for value in model.network.state_dict().values()):
+        raise CheckpointError(f"{path}: holds weights that are NaN or infinite: no picture of it")
     model.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return model
 
 
 def _read_model(path: Path, data: Mapping[str, Any]) -> Model:
     try:
-        with torch.device("meta"):  # a damaged size costs no memory, and nothing is drawn at random
+        if data["network"]["num_residual_blocks"] > len(data["weights"]):
+            raise ValueError("fewer weights than residual blocks")
+        with torch.device("meta"):  # a damaged width costs no memory, nothing is drawn at random
             network = TransformerNet(**data["network"])
         weights = {key: value.float() for key, value in data["weights"].items()}
         network.load_state_dict(weights, assign=True)
         metadata = dict(data["metadata"])
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path}: a damaged {MODEL_FORMAT} file: {' '.join(str(error).split())}"
-        ) from None
+        reason = textwrap.shorten(str(error), 300, placeholder=" ...")
+        raise CheckpointError(f"{path}: a damaged {MODEL_FORMAT} file: {reason}") from None
     return Model(network=network, metadata=metadata)
 
 
@@ -105,7 +110,9 @@ def find_model(model: str | Path) -> Path:
 
     `wave` and `wave.pth` mean the same. Raises CheckpointError with the places tried.
     """
-    path = Path(model).expanduser()
+    path = Path(model)
+    with contextlib.suppress(RuntimeError):  # of a user who is not there
+        path = path.expanduser()
     if path.is_file():
         return path
     tried = [path]

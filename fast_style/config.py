@@ -102,9 +102,9 @@ class TrainingConfig:
     it along a half cosine to a tenth. `ema_decay` 0 saves the last weights instead of an average.
     `init_from` begins with the weights of a model, by path or name, instead of random ones: another
     style's are many times closer to this one's than those are. `batch_size` is that of all
-    processes together. The first `first_steps` steps see crops of `first_size` pixels, which teach
-    a new network sooner, and the others `image_size`, or one of `mixed_sizes` each; validation is
-    at `image_size`. `compile` "auto" compiles the networks on CUDA, for long runs.
+    processes together. The first `first_share` of the steps see crops of `first_size` pixels, which
+    teach a new network sooner, and the others `image_size`, or one of `mixed_sizes` each;
+    validation is at `image_size`. `compile` "auto" compiles the networks on CUDA, for long runs.
     """
 
     steps: int = _number(40_000, 1)
@@ -113,7 +113,7 @@ class TrainingConfig:
     image_size: int = _number(256, 32)
     mixed_sizes: tuple[int, ...] = _number((), 32)
     first_size: int = _number(128, 32)
-    first_steps: int = _number(0, 0)
+    first_share: float = _number(0.0, 0, 1)
     learning_rate: float = _number(1e-3, 0, above=True)
     schedule: Literal["constant", "cosine"] = "cosine"
     max_gradient_norm: float | None = _number(None, 0, above=True)
@@ -285,6 +285,7 @@ def _check_recipe(config: BaselineConfig, source: str) -> None:
             f"{source}: loss.strength: is defined for training's objective alone; give "
             "content_weight and style_weight with another style_statistic or reduction"
         )
+    _check_strength(loss, source)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
@@ -310,15 +311,21 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config") -> Conf
             f"{source}: name: {config.name!r} names the run's folder and model file, "
             "so it must be a plain file name"
         )
-    raw = (config.loss.content_weight, config.loss.style_weight)
-    if config.loss.strength is not None and raw != (1.0, 5.0):
-        raise ConfigError(
-            f"{source}: loss.strength: takes the place of loss.content_weight and "
-            "loss.style_weight: remove either it or these"
-        )
+    _check_strength(config.loss, source)
     if not config.data.train:
         raise ConfigError(f"{source}: data.train: names no folder of photos")
     return config
+
+
+def _check_strength(loss: LossConfig, source: str) -> None:
+    """Raise ConfigError for weights that the strength would replace in silence."""
+    default = LossConfig()
+    raw = (loss.content_weight, loss.style_weight)
+    if loss.strength is not None and raw != (default.content_weight, default.style_weight):
+        raise ConfigError(
+            f"{source}: loss.strength: takes the place of loss.content_weight and "
+            "loss.style_weight: remove these, or set it to null"
+        )
 
 
 def build(cls: type[T], data: Any, source: str, key: str = "") -> T:

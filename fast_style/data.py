@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +35,7 @@ __all__ = [
     "Draw",
     "EndlessShuffle",
     "center_crop",
+    "center_crops",
     "content_batches",
     "decoded_edge",
     "fingerprint",
@@ -243,6 +244,24 @@ def center_crop(path: Path, size: int) -> Tensor:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     return image_to_tensor(_square(image, (left, top, left + side, top + side), size))
+
+
+def center_crops(paths: Iterable[Path], size: int) -> dict[Path, Tensor]:
+    """Give the central squares of the files that can be read; the others are named in the log.
+
+    Scanning a large folder decodes a sample of it only. Raises DataError where none can be read.
+    """
+    crops: dict[Path, Tensor] = {}
+    reasons = []
+    for path in paths:
+        try:
+            crops[path] = center_crop(path, size)
+        except ImageError as error:
+            reasons.append(str(error))
+            log.warning("skipped: %s", error)
+    if not crops:
+        raise DataError(too_many_unreadable(len(reasons), reasons))
+    return crops
 
 
 def _square(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Image.Image:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +30,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             temporary.unlink()
         raise
     _flush_folder(path.parent)
+
+
+def digest(path: Path) -> str:
+    """Hash a file's bytes. Raises OSError."""
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -59,7 +59,7 @@ class Losses:
 def gram_matrix(features: Tensor, *, divisor: float | None = None) -> Tensor:
     """(N, C, H, W) -> (N, C, C): F F^T / (C H W) in float32 (Johnson et al. 2016, eq. 3).
 
-    `divisor` replaces C H W. The product is never in half precision.
+    `divisor` replaces C H W. The matrix is never in half precision; its gradient is, in bf16.
     """
     n, channels, height, width = features.shape
     # Rows of pixels are the free view of a channels-last feature map.
@@ -261,6 +261,12 @@ def balanced_layers(
     """
     content_layers = _canonical(features, content_layers)
     style_layers = _canonical(features, style_layers)
+    for kind, layers in (("content", content_layers), ("style", style_layers)):
+        if not sum(layers.values()):
+            raise ValueError(
+                f"strength cannot be measured: the weights of {kind}_layers are all 0; give "
+                "content_weight and style_weight instead"
+            )
     targets = PerceptualLoss(
         features,
         style_image,

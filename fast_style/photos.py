@@ -184,9 +184,14 @@ def too_many_unreadable(total: int, reasons: list[str]) -> str:
 
 
 def _walk(root: Path) -> list[Path]:
-    found = []
+    found, visited = [], {os.path.realpath(root)}
     for folder, subfolders, files in os.walk(root, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        visible = [name for name in sorted(subfolders) if not name.startswith(".")]
+        subfolders.clear()
+        for name in visible:  # a link to a folder that was seen, or is around it, is not followed
+            if (real := os.path.realpath(Path(folder, name))) not in visited:
+                visited.add(real)
+                subfolders.append(name)
         found += [
             Path(folder, name)
             for name in files

@@ -16,13 +16,14 @@ from fast_style import distributed
 from fast_style.cache import open_cache
 from fast_style.checkpoint import find_model, load_model
 from fast_style.config import Config, ConfigError, StyleConfig, locate
-from fast_style.data import ContentImages, center_crop
+from fast_style.data import ContentImages, center_crops
 from fast_style.devices import resolve_device, resolve_precision
 from fast_style.images import ImageError, load_image, resize_long_edge, to_float
 from fast_style.losses import PerceptualLoss, with_raw_weights
 from fast_style.networks.transformer import TransformerNet
 from fast_style.networks.vgg import canonical_layers
 from fast_style.photos import find_images, hold_out, scan_images
+from fast_style.schedule import first_steps
 from fast_style.weights import load_vgg
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Inputs:
 
     device: torch.device
     dtype: torch.dtype
+    network: TransformerNet  # as the first step finds it
     style_image: Tensor
     criterion: PerceptualLoss
     images: ContentImages
@@ -73,6 +75,7 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     data, training = config.data, config.training
     on = resolve_device(device)
     dtype = resolve_precision(training.precision, on)
+    network = initial_network(config)
     style = load_style_image(config.style).to(on)
     paths = find_images([locate(path, key="data.train") for path in data.train])
     held = [locate(path, key="data.validation") for path in data.validation]
@@ -87,19 +90,20 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     counts = f"{len(usable):,} to train on, {len(held):,} held out"
     log.info("content images: %s; %s", scan.summary(), counts)
     size = training.image_size
-    validation = torch.stack([center_crop(path, size) for path in held])
+    crops = center_crops(held, size)
+    validation = torch.stack(list(crops.values()))
     if criterion is None:
         criterion = build_criterion(config, style, content=to_float(validation.to(on)))
     previews = {
         path.stem: resize_long_edge(load_image(path), _PREVIEW_EDGE)
-        for path in held[:_NUM_PREVIEWS]
+        for path in list(crops)[:_NUM_PREVIEWS]
     }
     images = ContentImages(
         usable,
         size,
         mixed_sizes=training.mixed_sizes,
         first_size=training.first_size,
-        first_steps=training.first_steps,
+        first_steps=first_steps(training, training.steps),
         seed=training.seed,
         min_crop=data.min_crop,
         flip=data.flip,
@@ -111,6 +115,7 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     return Inputs(
         device=on,
         dtype=dtype,
+        network=network,
         style_image=style,
         criterion=criterion,
         images=images,

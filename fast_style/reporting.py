@@ -59,10 +59,11 @@ class Reports:
         terms = losses.items()
         means = distributed.mean(torch.stack(list(terms.values()))).tolist()
         values = {f"train/{name}": value for name, value in zip(terms, means, strict=True)}
-        rate = self.pace.mark(self.trainee.step) * self.training.batch_size
+        plan = self.trainee.plan
+        rate = self.pace.mark(self.trainee.step, plan.steps) * self.training.batch_size
         values |= {"learning_rate": learning_rate, "images_per_second": rate}
         if self.pace.is_known:
-            values["minutes_left"] = self.pace.seconds_left(self.trainee.plan.steps) / 60
+            values["minutes_left"] = self.pace.seconds_left(plan.steps) / 60
         self.scalars(values)
 
     def validation(self) -> None:

@@ -14,9 +14,9 @@ from fast_style.checkpoint import (
     save_model,
     save_state,
 )
-from fast_style.config import Config, ConfigError, config_from_dict, flatten, to_dict
+from fast_style.config import Config, ConfigError, config_from_dict, flatten, locate, to_dict
 from fast_style.data import fingerprint
-from fast_style.files import atomic_write, remove_unfinished
+from fast_style.files import atomic_write, digest, remove_unfinished
 from fast_style.preparation import objective_config
 from fast_style.schedule import TimeLimit
 from fast_style.trainee import Trainee
@@ -47,6 +47,7 @@ class RunFolder:
         self.path = path
         self.model = path / f"{config.name}.pth"
         self.photos = fingerprint([Path(photo) for photo in trainee.inputs.images.paths])
+        self._style = digest(locate(config.style.image, key="style.image"))
         self._config = config
         self._trainee = trainee
         self._limit = limit
@@ -77,6 +78,7 @@ class RunFolder:
         state = {
             "config": to_dict(self._config),
             "fingerprint": self.photos,
+            "style": self._style,
             "time_limit": limit.record(trainee.plan) if limit else None,
             **snapshot,
         }
@@ -96,6 +98,7 @@ def load_resumable(config: Config, run_dir: Path) -> dict[str, Any] | None:
             log.warning("%s; trying the one before", error)
             continue
         _check_same(config, state["config"], path)
+        _check_style(config, state.get("style"), path)
         return state
     if states:
         raise CheckpointError(
@@ -115,3 +118,14 @@ def _check_same(config: Config, begun: dict[str, Any], path: Path) -> None:
                 f"{before.get(key)!r}: change it back, give the config another name, or remove "
                 f"{path.parent}"
             )
+
+
+def _check_style(config: Config, begun: str | None, path: Path) -> None:
+    """Raise ConfigError for another picture under the same name; the first states knew none."""
+    style = locate(config.style.image, key="style.image")
+    if begun and style.is_file() and digest(style) != begun:
+        raise ConfigError(
+            f"style.image: {style} is another picture than the one with which the run in "
+            f"{path.parent} was begun: change it back, give the config another name, or remove "
+            f"{path.parent}"
+        )

@@ -55,17 +55,24 @@ def learning_rate_at(config: TrainingConfig, progress: float) -> float:
     return config.learning_rate * (_LOWEST + (1 - _LOWEST) * cosine)
 
 
-def work_after(config: TrainingConfig, step: int) -> float:
-    """Give what so many steps cost, in steps of `image_size`: a step costs its crops' area."""
-    early = min(step, config.first_steps)
-    return step - early + early * (config.first_size / config.image_size) ** 2
+def first_steps(config: TrainingConfig, steps: int) -> int:
+    """Give how many of so many steps see crops of `first_size`."""
+    return round(config.first_share * steps)
+
+
+def work_after(config: TrainingConfig, step: int, steps: int) -> float:
+    """Give what the first `step` of `steps` cost: each the area of its crops, in pixels."""
+    early = min(step, first_steps(config, steps))
+    late = [size**2 for size in config.mixed_sizes or [config.image_size]]
+    return early * config.first_size**2 + (step - early) * sum(late) / len(late)
 
 
 class Pace:
     """How long steps take, and the reports between them; so how long the rest of a run will.
 
     `intervals` says how many steps lie between reports of each kind, and `work` what the steps up
-    to one cost together. What was measured longer than `memory` seconds ago fades.
+    to one of a number of steps cost together, in a unit of its own. What was measured longer than
+    `memory` seconds ago fades.
     """
 
     def __init__(
@@ -73,7 +80,7 @@ class Pace:
         step: int,
         intervals: Mapping[str, int],
         *,
-        work: Callable[[int], float] = float,
+        work: Callable[[int, int], float] = lambda step, steps: step,
         memory: float = 60.0,
     ) -> None:
         self.intervals = intervals
@@ -85,16 +92,17 @@ class Pace:
         self._rate = 0.0
         self._done = self._seconds = 0.0
 
-    def mark(self, step: int) -> float:
-        """Note that `step` is finished on the device; give the steps a second since the last."""
+    def mark(self, step: int, steps: int) -> float:
+        """Note that `step` of `steps` is finished on the device; give the steps a second since."""
         now = time.perf_counter()
-        steps, seconds = step - self._step, now - self._clock
-        if steps:
+        done, seconds = step - self._step, now - self._clock
+        if done:
             if self._step >= self._first + _WARM_UP:
                 kept = math.exp(-seconds / self.memory)
-                self._done = kept * self._done + self.work(step) - self.work(self._step)
+                work = self.work(step, steps) - self.work(self._step, steps)
+                self._done = kept * self._done + work
                 self._seconds = kept * self._seconds + seconds
-            self._step, self._clock, self._rate = step, now, steps / seconds
+            self._step, self._clock, self._rate = step, now, done / seconds
         return self._rate
 
     @contextlib.contextmanager
@@ -112,7 +120,7 @@ class Pace:
 
     def seconds_left(self, steps: int) -> float:
         """Estimate the seconds from now to the end of a run of so many steps."""
-        work = self.work(steps) - self.work(self._step)
+        work = self.work(steps, steps) - self.work(self._step, steps)
         left = work * self._seconds / self._done
         for kind, cost in self.reports.items():
             every = self.intervals[kind]

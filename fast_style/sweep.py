@@ -6,6 +6,7 @@ a sweep that was interrupted goes on: the same command again.
 """
 
 import dataclasses
+import functools
 import hashlib
 import itertools
 import json
@@ -27,9 +28,10 @@ from fast_style.config import (
     locate,
     to_dict,
 )
-from fast_style.data import center_crop
+from fast_style.data import center_crops
 from fast_style.devices import resolve_device
 from fast_style.faults import TrainingError
+from fast_style.files import digest
 from fast_style.images import load_image, resize_long_edge, save_image, to_float
 from fast_style.losses import Losses, PerceptualLoss
 from fast_style.optimization import OptimizationError, optimize_image
@@ -164,18 +166,29 @@ def pictures_of(combination: Combination, job: Job) -> list[Path]:
 
     The name of their folder is a digest of everything that they depend on.
     """
-    style = locate(combination.config.style.image, key="style.image")
+    config = combination.config
+    read = [locate(config.style.image, key="style.image")]
+    if job.mode == "train" and config.training.init_from:
+        read.append(find_model(config.training.init_from))
+    folders = tuple(config.data.train) if job.mode == "train" else ()
     identity: dict[str, Any] = {
-        "config": to_dict(combination.config),
+        "config": to_dict(config),
         "mode": job.mode,
         "size": job.size,
         "steps": job.steps,
         "photos": [str(path.absolute()) for path in job.photos],
-        "files": [fingerprint(paths) for paths in (job.photos, job.measured_at, [style])],
+        "files": [*map(digest, read), *map(fingerprint, (job.photos, job.measured_at))],
+        "trained_on": _trained_on(folders),
     }
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    folder = job.folder / digest
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    folder = job.folder / name
     return [folder / f"{index}-{path.stem}.png" for index, path in enumerate(job.photos)]
+
+
+@functools.cache
+def _trained_on(folders: tuple[Path, ...]) -> str:
+    paths = [locate(path, key="data.train") for path in folders]
+    return fingerprint(find_images(paths)) if paths else ""
 
 
 def make_pictures(combination: Combination, job: Job) -> bool:
@@ -238,7 +251,8 @@ def _criterion(config: Config, measured_at: Sequence[Path], on: torch.device) ->
     crops = None
     if config.loss.strength:
         size = config.training.image_size
-        crops = to_float(torch.stack([center_crop(path, size) for path in measured_at]).to(on))
+        pixels = list(center_crops(measured_at, size).values())
+        crops = to_float(torch.stack(pixels).to(on))
     return build_criterion(config, load_style_image(config.style).to(on), content=crops)
 
 

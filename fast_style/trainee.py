@@ -14,8 +14,8 @@ from fast_style.devices import autocast
 from fast_style.images import to_float
 from fast_style.losses import Losses, PerceptualLoss
 from fast_style.networks.vgg import VGGFeatures
-from fast_style.preparation import Inputs, initial_network
-from fast_style.schedule import Plan, learning_rate_at
+from fast_style.preparation import Inputs
+from fast_style.schedule import Plan, first_steps, learning_rate_at
 
 # Compiling takes about a minute, which a shorter run does not win back.
 _STEPS_WORTH_COMPILING = 2000
@@ -56,10 +56,9 @@ class Trainee:
     def __init__(self, config: Config, inputs: Inputs) -> None:
         self.config = config.training
         self.inputs = inputs
-        self.plan = Plan(steps=self.config.steps)
-        self.network = (
-            initial_network(config).to(memory_format=torch.channels_last).to(inputs.device)
-        )
+        self.follow(Plan(steps=self.config.steps))
+        network = copy.deepcopy(inputs.network)
+        self.network = network.to(memory_format=torch.channels_last).to(inputs.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         self.optimizer = torch.optim.Adam(self.network.parameters(), fused=True)
         # Only fp16 needs scaling; at scale 1 the scaler is the guard against non-finite gradients.
@@ -76,6 +75,11 @@ class Trainee:
         if worth_compiling(self.config, inputs.device):
             self._network = cast(nn.Module, torch.compile(self._network))
             self._criterion = _compiled(inputs.criterion)
+
+    def follow(self, plan: Plan) -> None:
+        """Take over a plan; batches that are already on their way keep the size of their crops."""
+        self.plan = plan
+        self.inputs.images.first_steps = first_steps(self.config, plan.steps)
 
     @property
     def learning_rate(self) -> float:

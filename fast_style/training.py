@@ -78,7 +78,7 @@ def train(
             trainee.step = state["step"]
             trainee.restore(state)
             if limit:
-                trainee.plan = limit.plan_before(maximum=config.training.steps)
+                trainee.follow(limit.plan_before(maximum=config.training.steps))
             log.info("resuming after step %d of %d", trainee.step, trainee.plan.steps)
         run = _Run(config, run_dir, trainee, monitors=monitors, limit=limit)
         run.go(should_stop, photos_before=(state or {}).get("fingerprint"))
@@ -214,7 +214,7 @@ class _Run:
         if limit is None or not (limit.is_due(step - self.first_step) or step % every == 0):
             return False
         self._check_faults()
-        self.pace.mark(step)
+        self.pace.mark(step, trainee.plan.steps)
         if not self.pace.is_known:
             return True
         if len(self.pace.reports) < len(self.pace.intervals):  # how long these take counts, too
@@ -222,7 +222,7 @@ class _Run:
             self.reports.previews()
             self._save()
         steps = self.pace.steps_within(limit.left, maximum=self.config.training.steps)
-        trainee.plan = trainee.plan.changed(distributed.from_main(steps), after=step)
+        trainee.follow(trainee.plan.changed(distributed.from_main(steps), after=step))
         self.reports.scalars({"planned_steps": trainee.plan.steps})
         return True
 

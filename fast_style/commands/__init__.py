@@ -1,5 +1,6 @@
 """The commands: `fast-style train|stylize|...`, and the doors in scripts/."""
 
+import contextlib
 import importlib
 import logging
 import os
@@ -63,16 +64,26 @@ def run(command: Callable[[], int], *, keep_up_to: int | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory(up_to=keep_up_to)
     try:
-        return command()
+        code = command()
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whoever reads the output has gone, and Python shall not mind at exit
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        name = type(error).__name__
-        if name not in (*_USER_MISTAKES, "ToldElsewhereError") and type(error) is not ValueError:
+        name, text = type(error).__name__, str(error)
+        if isinstance(error, OSError):
+            text = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or text
+        elif name == "OutOfMemoryError":
+            text = f"{text.splitlines()[0]} Make the batch or the images smaller."
+        elif name not in (*_USER_MISTAKES, "ToldElsewhereError") and type(error) is not ValueError:
             raise
         if name != "ToldElsewhereError":
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {text}", file=sys.stderr, flush=True)
         if name == "ProcessLostError":
             os._exit(2)  # what still waits for the lost process cannot be ended in good order
         return 2
@@ -92,6 +103,15 @@ def catch_signals() -> tuple[list[int], Callable[[], bool]]:
     signal.signal(signal.SIGINT, catch)
     signal.signal(signal.SIGTERM, catch)
     return caught, lambda: bool(caught)
+
+
+def check_folder(path: Path) -> None:
+    """Raise ValueError for a folder that could neither be made nor written to."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise ValueError(f"{path}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK):
+        raise ValueError(f"{path}: the folder {there} cannot be written to")
 
 
 def check_writable(path: Path) -> None:

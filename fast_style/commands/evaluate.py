@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fast_style.checkpoint import Model, find_model, load_model, save_model
 from fast_style.commands import check_writable, run
+from fast_style.data import center_crops
 from fast_style.devices import resolve_device
 from fast_style.evaluation import (
     Certificate,
@@ -24,6 +25,7 @@ from fast_style.evaluation import (
     training_objective,
 )
 from fast_style.files import atomic_write
+from fast_style.formats.encoding import format_of
 from fast_style.images import image_to_tensor, save_image, to_float
 from fast_style.monitoring import TensorBoardMonitor
 from fast_style.networks.transformer import TransformerNet
@@ -75,13 +77,16 @@ def _initials(text: str) -> tuple[str, ...]:
 def _evaluate(options: argparse.Namespace) -> int:
     for output in filter(None, (options.json, options.plot)):
         check_writable(output)
+    if options.plot:
+        format_of(options.plot)
     path = find_model(options.model)
     if options.stamp:
         check_writable(path)
     model = load_model(path)
     found = scan_images(find_images([options.images])).usable
     count = min(options.n, len(found))
-    paths = [found[i * len(found) // count] for i in range(count)]
+    chosen = [found[i * len(found) // count] for i in range(count)]
+    paths = list(center_crops(chosen, max(options.sizes)))
     criterion = training_objective(model, style_image=options.style, device=options.device)
     smallest = torch.zeros(1, 3, *[min(options.sizes)] * 2, device=resolve_device(options.device))
     criterion(smallest, criterion.content_targets(smallest))

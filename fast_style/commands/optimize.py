@@ -18,7 +18,8 @@ from fast_style.commands import catch_signals, check_writable, run
 from fast_style.config import BaselineConfig, load_recipe, to_dict
 from fast_style.devices import resolve_device
 from fast_style.files import atomic_write
-from fast_style.images import EXTENSIONS, load_image, resize_long_edge, save_image
+from fast_style.formats.encoding import format_of
+from fast_style.images import load_image, resize_long_edge, save_image
 from fast_style.losses import Losses
 from fast_style.monitoring import Monitor, ProgressMonitor, TensorBoardMonitor
 from fast_style.networks.vgg import layer_indices
@@ -72,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _optimize(options: argparse.Namespace) -> int:
     config = load_recipe(options.recipe, overrides=[*_size_overrides(options.size), *options.set])
-    if options.output.suffix.lower() not in EXTENSIONS:
-        raise ValueError(f"{options.output}: unknown image format: use .jpg, .png or .webp")
+    format_of(options.output)
     for output in filter(None, (options.output, options.report)):
         check_writable(output)
     device = resolve_device(options.device)
@@ -90,12 +90,12 @@ def _optimize(options: argparse.Namespace) -> int:
     stopped_by, should_stop = catch_signals()
     try:
         outcome = baseline.run(report=watch, should_stop=should_stop)
+        save_image(outcome.image[0], options.output)
     finally:
         for monitor in monitors:
             monitor.close()
         if options.report and watch.steps:
             _write_report(options, config, watch.steps)
-    save_image(outcome.image[0], options.output)
     if outcome.finished:
         print(options.output)
         return 0

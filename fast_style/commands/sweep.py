@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 from torch import Tensor
 
-from fast_style.commands import catch_signals, run
-from fast_style.config import ConfigError, to_dict
+from fast_style.commands import catch_signals, check_folder, run
+from fast_style.config import to_dict
 from fast_style.devices import resolve_device
 from fast_style.images import load_image, save_image
 from fast_style.monitoring import TensorBoardMonitor
@@ -97,8 +97,7 @@ def _sweep(options: argparse.Namespace) -> int:
         measured_at = tuple(photos)
     stopped_by, should_stop = catch_signals()
     folder = options.output or Path("checkpoints", f"sweep-{config.name}")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder}: is a file; name a folder")
+    check_folder(folder)
     estimate = _Estimate()
     job = Job(
         mode=options.mode,

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import bisect
 import dataclasses
 import logging
 import signal
@@ -16,13 +17,14 @@ from pathlib import Path
 import yaml
 
 from fast_style import distributed
-from fast_style.commands import catch_signals, run
+from fast_style.commands import catch_signals, check_folder, run
 from fast_style.config import Config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.monitoring import ProgressMonitor, TensorBoardMonitor
 from fast_style.preparation import prepare_together
-from fast_style.schedule import TimeLimit
+from fast_style.resuming import load_resumable
+from fast_style.schedule import TimeLimit, work_after
 from fast_style.trainee import Trainee
 from fast_style.training import default_run_dir, train
 
@@ -66,7 +68,7 @@ def _train(options: argparse.Namespace) -> int:
         config = load_config(options.config, overrides=options.set)
     run_dir = options.run_dir or default_run_dir(config)
     if options.dry_run:
-        return _dry_run(config, options)
+        return _dry_run(config, run_dir, options)
     threading.excepthook = _report_unless_told
     stopped_by, should_stop = catch_signals()
     result = train(
@@ -90,8 +92,11 @@ def _train(options: argparse.Namespace) -> int:
     return 128 + (stopped_by or [signal.SIGTERM])[0]
 
 
-def _dry_run(config: Config, options: argparse.Namespace) -> int:
+def _dry_run(config: Config, run_dir: Path, options: argparse.Namespace) -> int:
     """Check everything that a run needs, and time a few updates."""
+    with distributed.together(), distributed.only_main_speaks():
+        state = load_resumable(config, run_dir)
+        check_folder(run_dir)
     # Nothing is written: no cache of photos either.
     uncached = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=None))
     inputs = prepare_together(uncached, device=options.device)
@@ -107,13 +112,20 @@ def _dry_run(config: Config, options: argparse.Namespace) -> int:
     if not distributed.is_main():
         return 0
     print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
-    step, steps = sorted(seconds[1:])[1], config.training.steps
+    step, steps, done = sorted(seconds[1:])[1], config.training.steps, state["step"] if state else 0
+
+    def needed(steps: int) -> float:
+        work = work_after(config.training, steps, steps) - work_after(config.training, done, steps)
+        return step * work / work_after(config.training, 1, config.training.steps)
+
     if options.max_minutes is not None:
-        steps = min(steps, int(TimeLimit(options.max_minutes).left / step))
+        limit = TimeLimit(options.max_minutes, before=(state or {}).get("time_limit"))
+        choices = range(done, steps + 1)
+        steps = choices[max(bisect.bisect_right(choices, limit.left, key=needed) - 1, 0)]
     precision = str(inputs.dtype).removeprefix("torch.")
     print(
         f"# all inputs are there; on {inputs.device} in {precision}: {step:.2f} s a step, "
-        f"about {_duration(step * steps)} for {steps} steps"
+        f"about {_duration(needed(steps))} for {steps - done} steps"
     )
     return 0
 

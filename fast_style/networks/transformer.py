@@ -8,7 +8,7 @@ The layers are written in the form that runs fast, in the channels-last layout; 
 textbook layer that its docstring names, with the textbook layer's parameters.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +42,8 @@ class TransformerNet(nn.Module):
         upsampling: Upsampling = "nearest",
     ) -> None:
         super().__init__()
+        if upsampling not in (known := get_args(Upsampling)):
+            raise ValueError(f"upsampling: is {upsampling!r}, not {' or '.join(known)}")
         self.width = width
         self.num_residual_blocks = num_residual_blocks
         self.upsampling = upsampling

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fast_style import __version__
 from fast_style.checkpoint import (
     CheckpointError,
+    find_model,
     find_states,
     load_model,
     load_state,
@@ -230,6 +231,9 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path) -> None:
         {"network": {"width": "4", "num_residual_blocks": 1}},
         {"network": {"width": -4, "num_residual_blocks": 1}},
         {"network": {"width": 100_000, "num_residual_blocks": 1}},
+        {"network": {"width": 4, "num_residual_blocks": 10**9}},
+        {"network": {"width": 4, "num_residual_blocks": 10}},
+        {"network": {"width": 4, "num_residual_blocks": 1, "upsampling": "bilinear"}},
         {"network": {"depth": 4}},
         {"network": None},
         {"metadata": None},
@@ -241,7 +245,24 @@ def test_a_model_whose_parts_do_not_fit_is_damaged(
 ) -> None:
     path = save_model(tmp_path / "a.pth", tiny_network)
     torch.save({**torch.load(path, weights_only=True), **change}, path)
-    assert "a damaged fast-style/1 file" in message_for(path)
+    message = message_for(path)
+    assert "a damaged fast-style/1 file" in message
+    assert len(message) < 300 + 2 * len(str(path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_without_numbers_is_refused(
+    tmp_path: Path, tiny_network: TransformerNet, value: float
+) -> None:
+    with torch.no_grad():
+        tiny_network.head.bias[1] = value
+    path = save_model(tmp_path / "a.pth", tiny_network)
+    assert "holds weights that are NaN or infinite" in message_for(path)
+
+
+def test_a_model_below_a_home_that_is_not_there_is_named() -> None:
+    with pytest.raises(CheckpointError, match=r"no model .~nosuchuser/x\.pth."):
+        find_model("~nosuchuser/x.pth")
 
 
 @contextlib.contextmanager

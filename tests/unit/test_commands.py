@@ -1,16 +1,26 @@
 """The commands in this process: every mistake is one line and exit code 2. (As programs: e2e.)"""
 
+import itertools
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from synthetic import photo
 
 from fast_style.checkpoint import find_model, save_model, save_state
-from fast_style.commands import main
+from fast_style.commands import main, run
+from fast_style.commands import train as train_command
 from fast_style.networks.transformer import TransformerNet
 
 pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
+
+
+MEMORY = torch.OutOfMemoryError("CUDA out of memory.\nMore than anyone reads.")
 
 
 @pytest.fixture
@@ -72,6 +82,58 @@ def test_a_mistake_in_the_training_command_is_one_line_and_leaves_nothing(
     options = ["--run-dir", "new", *(["--dry-run"] if dry else [])]
     assert part in one_line_of_error(capsys, "train", *arguments, *options)
     assert files_below(user) == before
+
+
+def test_a_dry_run_finds_another_run_in_the_folder_and_a_folder_that_cannot_be_made(
+    user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ("train", "--config", "tiny.yaml", "--run-dir")
+    assert exit_code(*train, "run") == 0
+    capsys.readouterr()
+    dry = ("--dry-run", "--set", "training.steps=5")
+    assert exit_code(*train, "run", *dry) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" for 3 steps")  # two are done
+    other = one_line_of_error(capsys, *train, "run", *dry, "--set", "training.seed=9")
+    assert "training.seed: is 9, but the run in run was begun with 0" in other
+    assert "in.png is a file, not a folder" in one_line_of_error(capsys, *train, "in.png/run", *dry)
+
+
+def test_a_dry_run_counts_small_crops_for_what_they_are(
+    user: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # each step takes a second
+    monkeypatch.setattr(train_command, "time", clock)
+    sizes = ("training.image_size=64", "training.first_size=32", "training.first_share=0.5")
+    changes = ("training.steps=100", *sizes)
+    settings = itertools.chain.from_iterable(("--set", change) for change in changes)
+    command = ("train", "--config", "tiny.yaml", "--run-dir", "new", "--dry-run")
+    assert exit_code(*command, *settings) == 0
+    # As long as 50 steps of those that were timed, and 50 of four times their area.
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("1.00 s a step, about 4 minutes for 100 steps")
+
+
+def test_a_reader_who_goes_is_no_mistake() -> None:
+    """As in `... | head -1`."""
+    body = "print('x' * 100_000) or print(1, flush=True) or 0"
+    code = f"from fast_style.commands import run; raise SystemExit(run(lambda: {body}))"
+    command = f'{shlex.quote(sys.executable)} -c "{code}" | head -c 5'
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=100)
+    assert (result.stdout, result.stderr) == ("xxxxx", "")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device", "x.json"), MEMORY])
+def test_what_the_machine_lacks_is_one_line(
+    capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    def body() -> int:
+        raise error
+
+    assert run(body) == 2
+    message = "x.json: No space left on device"
+    if error is MEMORY:
+        message = "CUDA out of memory. Make the batch or the images smaller."
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,14 @@ def test_a_linked_folder_is_followed(tmp_path: Path) -> None:
     assert len(find_images([tmp_path / "data"])) == 2
 
 
+def test_links_in_a_circle_count_no_photo_twice(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    photos = write_photos(data / "a", 2)
+    for name, target in (("up", data), ("out", tmp_path), ("self", data / "a"), ("again", data)):
+        (data / "a" / name).symlink_to(target, target_is_directory=True)
+    assert find_images([data]) == photos
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone: no such folder of photos"):
         find_images([tmp_path / "gone"])

@@ -1,13 +1,15 @@
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from synthetic import photo
+from synthetic import photo, write_photos
 
 from fast_style.config import Config, ConfigError, StyleConfig
 from fast_style.data import DataError, Draw
+from fast_style.photos import hold_out, inspect_images
 from fast_style.preparation import load_style_image, prepare
 
 
@@ -52,6 +54,26 @@ def test_a_damaged_style_image_is_not_called_missing(tmp_path: Path) -> None:
     message = message_for(path)
     assert message.startswith(f"style.image: {path}: ")
     assert "no such" not in message
+
+
+def test_a_held_out_photo_that_only_now_turns_out_broken_is_left_out(
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scan = partial(inspect_images, decoded=3)  # files 0, 4 and 8
+    monkeypatch.setattr("fast_style.preparation.scan_images", scan)
+    photos = write_photos(tmp_path / "photos", 10)
+    config = tiny_config({"data.train": str(tmp_path / "photos"), "data.held_out": 2})
+    held = hold_out(photos, 2)[1]
+    broken = held[1]
+    assert broken == photos[5]
+    broken.write_bytes(broken.read_bytes()[:-200])
+    inputs = prepare(config, device="cpu")
+    assert len(inputs.validation) == 1
+    assert broken.stem not in inputs.previews
+    assert f"skipped: {broken}" in caplog.text
 
 
 def test_the_photos_are_told_in_a_line(

@@ -80,7 +80,7 @@ def pace_of(clock: Clock, *, seconds: float) -> Pace:
         if step == 4:
             with pace.report("validation"):
                 clock.now += 3
-        pace.mark(step)
+        pace.mark(step, 40)
     return pace
 
 
@@ -107,7 +107,7 @@ def test_the_pace_is_that_of_the_last_steps(clock: Clock) -> None:
     pace.memory = 30
     for step in range(11, 40):
         clock.now += 5
-        assert pace.mark(step) == pytest.approx(1 / 5)
+        assert pace.mark(step, 40) == pytest.approx(1 / 5)
     assert pace.seconds_left(40) == pytest.approx(5 + 3, rel=0.02)
 
 
@@ -115,23 +115,30 @@ def test_steps_with_small_crops_are_known_to_be_cheaper(
     clock: Clock, tiny_config: MakeConfig
 ) -> None:
     config = tiny_config(
-        {"training.image_size": 96, "training.first_size": 32, "training.first_steps": 12}
+        {"training.image_size": 96, "training.first_size": 32, "training.first_share": 0.6}
     ).training
     pace = Pace(0, {}, work=partial(work_after, config))
     for step in range(1, 17):
         clock.now += 1 if step <= 12 else 9
-        assert pace.mark(step) == pytest.approx(1 if step <= 12 else 1 / 9)
+        assert pace.mark(step, 20) == pytest.approx(1 if step <= 12 else 1 / 9)
         if step > 2:
             assert pace.seconds_left(20) == pytest.approx(max(12 - step, 0) + 9 * min(20 - step, 8))
+        if 2 < step <= 12:  # of twice as many steps, twice as many are small
+            assert pace.seconds_left(40) == pytest.approx(24 - step + 9 * 16)
+
+
+def test_mixed_sizes_cost_their_mean(tiny_config: MakeConfig) -> None:
+    config = tiny_config({"training.mixed_sizes": [32, 64]}).training
+    assert work_after(config, 10, 20) == 10 * (32**2 + 64**2) / 2
 
 
 def test_nothing_is_known_of_the_pace_before_the_warm_up_is_over(clock: Clock) -> None:
     pace = Pace(7, {"validation": 4})
     for step in (8, 9):
         clock.now += 100
-        pace.mark(step)
+        pace.mark(step, 40)
     assert not pace.is_known
-    pace.mark(9)
+    pace.mark(9, 40)
     assert not pace.is_known
 
 

@@ -1,5 +1,6 @@
 """Sweeps of a tiny config: the plan, the pictures, the sheet, going on, and what fails."""
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,10 @@ from synthetic import photo, write_photos
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fast_style import sweep
+from fast_style.checkpoint import save_model
 from fast_style.commands import main
 from fast_style.config import ConfigError
+from fast_style.networks.transformer import TransformerNet
 from fast_style.optimization import OptimizationError
 from fast_style.sheet import comparison_sheet
 
@@ -110,7 +113,8 @@ MISTAKES = [
     ([*AXIS, "--images", "gone"], "gone: no such folder of photos"),
     ([*AXIS, "--set", "data.train=gone"], "gone: no such folder of photos"),
     ([*AXIS, "--device", "gpu"], "unknown device 'gpu'"),
-    ([*AXIS, "-o", "tiny.yaml"], "tiny.yaml: is a file; name a folder"),
+    ([*AXIS, "-o", "tiny.yaml"], "tiny.yaml: tiny.yaml is a file, not a folder"),
+    ([*AXIS, "-o", "tiny.yaml/new"], "tiny.yaml/new: "),
     ([*AXIS, "--steps", "0"], "'0' is not a whole number from 1 on"),
     ([*AXIS, "--size", "big"], "'big' is not a whole number from 1 on"),
     ([*AXIS, "--mode", "guess"], "invalid choice: 'guess'"),
@@ -334,6 +338,26 @@ def test_short_trainings_make_the_pictures_too(
     made[0].unlink()
     assert run(*command) == 0
     assert (user / "checkpoints/sweep-tiny/sheet.png").read_bytes() == whole
+
+
+def test_another_model_to_begin_with_or_other_photos_make_other_pictures(
+    user: Path, photos: Path, tiny_network: TransformerNet
+) -> None:
+    shutil.copytree(photos, user / "own")
+    begin = ("--set", "training.init_from=begin.pth", "--set", "data.train=own")
+    command = ("--set", "loss.tv_weight=1,2", *QUICK, "--images", str(photos), *begin)
+    command = (*command, "--mode", "train", "--steps", "1")
+    counts = []
+    for change in (
+        lambda: save_model(user / "begin.pth", tiny_network),
+        lambda: save_model(user / "begin.pth", TransformerNet(4, 1)),
+        lambda: shutil.copy(user / "own/photo-000.png", user / "own/more.png"),
+    ):
+        change()
+        sweep._trained_on.cache_clear()  # each command is a process of its own
+        assert run(*command) == 0
+        counts.append(len(pictures(user / "checkpoints")))
+    assert counts == [4, 8, 12]
 
 
 def test_photos_that_cannot_be_read_are_left_out(

@@ -7,7 +7,7 @@ import torch
 import yaml
 from recorder import Killed, KilledAfter, Recorder
 from runs import assert_equal_bits, run, weights_of
-from synthetic import write_photos
+from synthetic import photo, write_photos
 
 from fast_style.checkpoint import (
     CheckpointError,
@@ -224,6 +224,21 @@ def test_photos_that_changed_are_told_and_trained_on(
     assert recorder.messages == []
 
 
+def test_another_picture_under_the_style_images_name_is_refused(
+    tiny_config: MakeConfig, tmp_path: Path
+) -> None:
+    style = tmp_path / "style.bmp"
+    photo(1, 40, 40).save(style)
+    before = style.read_bytes()
+    config = tiny_config({"style.image": str(style), "training.steps": 2})
+    run(config, tmp_path / "run")
+    photo(2, 40, 40).save(style)
+    with pytest.raises(ConfigError, match=r"style\.image: .* is another picture than the one with"):
+        run(config, tmp_path / "run")
+    style.write_bytes(before)
+    assert run(config, tmp_path / "run").finished
+
+
 def test_what_says_nothing_of_the_result_may_change(
     tiny_config: MakeConfig, tmp_path: Path
 ) -> None:
@@ -243,7 +258,7 @@ def test_a_state_of_an_older_version_is_gone_on_with(
     run(tiny_config({"training.steps": 3}), tmp_path / "old")
     (path,) = find_states(tmp_path / "old")
     state = load_state(path)
-    for key in ("format", "step", "fingerprint", "time_limit"):
+    for key in ("format", "step", "fingerprint", "style", "time_limit"):
         state.pop(key)
     for section, key in (("data", "cache"), ("data", "description"), ("training", "compile")):
         del state["config"][section][key]
@@ -306,6 +321,11 @@ def write_broken_photos(tmp_path: Path) -> Path:
         ),
         ({"loss.content_layers": ["relu3_1"]}, WeightsError, "features.10.weight is missing"),
         ({"style.size": 1}, ConfigError, "style.image"),
+        (
+            {"training.init_from": "wave", "data.cache": "cache"},
+            ConfigError,
+            "network.width: is 4, but training.init_from, wave, has 16",
+        ),
     ],
 )
 def test_inputs_that_fail_leave_nothing_behind(
