@@ -129,16 +129,23 @@ def decode(file: BinaryIO, image: Image.Image) -> Decoded:
     if image.format == "HEIF" and bits > 8:
         notes.append(f"8 of its {bits} bits")
     profile = image.info.get("icc_profile") or b""
-    orientation = read_exif(image).get(ExifTags.Base.Orientation, 1)
-    bands = None
-    if deep.is_deep(file, image):
-        bands = _deep_bands(file, image, profile, notes)
-    elif image.mode == "F" or image.mode.startswith("I"):
-        bands = _scalar_bands(image)
-    if bands is None:
+    grey = image.mode.startswith("I")
+    scalar = grey or image.mode == "F"
+    found = None
+    # Pillow too reads 16 bits of grey, but cannot convert them from a profile.
+    if deep.is_deep(file, image) and (deep.available() or not grey or profile):
+        found = _read_deep(file, image, notes)
+        scalar = False
+    if found is not None:
+        height, width, _ = found.colors.shape
+        bands = _convert_deep(found, profile, notes)
+    else:
         image.load()
-        bands = _pillow_bands(image, profile, notes)
-    return _assemble(bands, (image.height, image.width), orientation, notes)
+        height, width = image.height, image.width
+        bands = _scalar_bands(image) if scalar else _pillow_bands(image, profile, notes)
+    # Not before: Pillow turns a TIFF while it loads it, and drops the tag then.
+    orientation = read_exif(image).get(ExifTags.Base.Orientation, 1)
+    return _assemble(bands, (height, width), orientation, notes)
 
 
 def on_white(colors: Channels, alpha: Channels) -> Channels:
@@ -224,21 +231,15 @@ def _rows(height: int, width: int) -> Iterator[slice]:
         yield slice(first, min(first + step, height))
 
 
-def _deep_bands(
-    file: BinaryIO, image: Image.Image, profile: bytes, notes: list[str]
-) -> Iterator[_Band] | None:
-    """Read 16 bits a channel; None where 8 must do, which is noted."""
-    grey = image.mode.startswith("I")
+def _read_deep(file: BinaryIO, image: Image.Image, notes: list[str]) -> deep.Deep | None:
+    """Read 16 bits a channel as stored, not turned; None where 8 must do, which is noted."""
     if not deep.available():
-        if grey and not profile:
-            return _scalar_bands(image)
         notes.append("8 of its 16 bits; for all: pip install 'fast-style[formats]'")
         return None
     found = deep.read(file, image)
     if found is None:
         notes.append("8 of its 16 bits: only grey, RGB and CMYK can be read at full depth")
-        return None
-    return _convert_deep(found, profile, notes)
+    return found
 
 
 def _convert_deep(found: deep.Deep, profile: bytes, notes: list[str]) -> Iterator[_Band]:
@@ -257,8 +258,7 @@ def _convert_deep(found: deep.Deep, profile: bytes, notes: list[str]) -> Iterato
 
 
 def _scalar_bands(image: Image.Image) -> Iterator[_Band]:
-    """Grey with one wide number a pixel: integers of 16 bits, or floats in [0, 1]."""
-    image.load()
+    """Read a loaded grey image of one wide number a pixel: 16-bit integers, or floats in [0, 1]."""
     for rows in _rows(image.height, image.width):
         values = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
         if image.mode == "F":

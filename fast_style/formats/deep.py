@@ -17,6 +17,7 @@ Channels = npt.NDArray[np.uint16]
 
 # In a PNG: eight bytes of signature, then IHDR with the bit depth as its ninth byte of data.
 _PNG_DEPTH_AT = 24
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_BITS_PER_SAMPLE = 258
 _TIFF_INK_SET = 332
 
@@ -69,7 +70,7 @@ def read(file: BinaryIO, image: Image.Image) -> Deep | None:
     if channels is None or channels.dtype != np.uint16:
         return None
     channels = np.atleast_3d(channels)
-    if channels.shape[:2] != (image.height, image.width) or channels.shape[2] - inks not in (0, 1):
+    if channels.shape[:2] != _stored_size(image) or channels.shape[2] - inks not in (0, 1):
         return None
     alpha = channels[..., inks] if channels.shape[2] > inks else None
     return Deep(colors=channels[..., :inks], alpha=alpha)
@@ -98,6 +99,12 @@ def inks_to_rgb(inks: Channels) -> Channels:
     white = np.uint32(65535)
     light = white - inks.astype(np.uint32)
     return ((light[..., :3] * light[..., 3:] + white // 2) // white).astype(np.uint16)
+
+
+def _stored_size(image: Image.Image) -> tuple[int, int]:
+    """Give height and width before any turning; Pillow's own are upright for some TIFFs."""
+    tags = getattr(image, "tag_v2", {})
+    return tags.get(_TIFF_HEIGHT, image.height), tags.get(_TIFF_WIDTH, image.width)
 
 
 def _read_tiff(page: object) -> tuple[Any, int]:

@@ -2,10 +2,12 @@
 
 import io
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import ExifTags, Image, ImageCms, features
@@ -26,6 +28,7 @@ needs_codecs = pytest.mark.skipif(
     not deep.available(), reason="needs pip install 'fast-style[formats]'"
 )
 ORIENTATION = ExifTags.Base.Orientation
+Array = npt.NDArray[Any]
 
 
 def ramp_16(channels: int) -> Picture:
@@ -342,6 +345,107 @@ def test_a_turned_photo_is_turned_once(
     again = read_picture(tmp_path / "b.jpg")
     assert corners(again) == upright
     assert again.metadata.exif == {ExifTags.Base.Artist: "Ada"}
+
+
+# How a TIFF stores an upright picture for each orientation (TIFF 6.0, page 36).
+STORED: dict[int, Callable[[Array], Array]] = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: np.rot90(upright),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+def save_tiff(path: Path, kind: str, upright: Array, orientation: int) -> None:
+    """Write a TIFF of one of `TIFF_KINDS`; 16 bits of colour are not within Pillow's reach."""
+    stored = np.ascontiguousarray(STORED[orientation](upright))
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/" tiff:Orientation="{orientation}"/>'.encode()
+    if kind in ("RGB 16", "RGBA 16", "CMYK 16"):
+        photometric = "separated" if kind == "CMYK 16" else "rgb"
+        extra = ["unassalpha"] if kind == "RGBA 16" else None
+        tags = [(274, 3, 1, orientation, True), (315, 2, 4, "Ada", True)]
+        tags.append((700, 1, len(xmp), xmp, True))
+        tifffile = pytest.importorskip("tifffile")
+        tifffile.imwrite(
+            path, stored, photometric=photometric, extrasamples=extra, extratags=tags, metadata=None
+        )
+        return
+    if kind == "CMYK":
+        image = Image.frombytes("CMYK", stored.shape[1::-1], stored.tobytes())
+    else:
+        image = Image.fromarray(stored)
+    if kind == "palette":
+        image.putpalette(np.random.default_rng(1).integers(0, 256, 768, np.uint8).tobytes())
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    exif[ExifTags.Base.Artist] = "Ada"
+    exif[700] = xmp
+    pages = {"save_all": True, "append_images": [image]} if kind == "pages" else {}
+    image.save(path, exif=exif, compression="tiff_lzw" if kind == "LZW" else "raw", **pages)
+
+
+TIFF_KINDS: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    "RGB": (np.uint8, (3,)),
+    "RGBA": (np.uint8, (4,)),
+    "grey": (np.uint8, ()),
+    "palette": (np.uint8, ()),
+    "CMYK": (np.uint8, (4,)),
+    "LZW": (np.uint8, (3,)),
+    "pages": (np.uint8, (3,)),
+    "float": (np.float32, ()),
+    "grey 16": (np.uint16, ()),
+    "RGB 16": (np.uint16, (3,)),
+    "RGBA 16": (np.uint16, (4,)),
+    "CMYK 16": (np.uint16, (4,)),
+}
+
+
+@pytest.mark.parametrize("codecs", [pytest.param(True, marks=needs_codecs), False])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", TIFF_KINDS)
+def test_a_turned_tiff_is_turned_once(
+    tmp_path: Path, kind: str, orientation: int, codecs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dtype, channels = TIFF_KINDS[kind]
+    values = np.random.default_rng(0).random((7, 11, *channels))
+    upright = (values if dtype is np.float32 else values * np.iinfo(dtype).max).astype(dtype)
+    paths = [tmp_path / "a.tif", tmp_path / "upright.tif"]
+    save_tiff(paths[0], kind, upright, orientation)
+    save_tiff(paths[1], kind, upright, 1)
+    if not codecs:
+        monkeypatch.setattr(deep, "available", lambda: False)
+    monkeypatch.setattr("fast_style.formats.decoding._BAND_PIXELS", 3 * 11)
+    picture, expected = map(read_picture, paths)
+    reduced = dtype is np.uint16 and kind != "grey 16" and not codecs
+    if kind.startswith(("RGB", "LZW", "pages", "grey", "float")) and not reduced:
+        whole = (upright * 65535).round().astype(np.uint16) if dtype is np.float32 else upright
+        colours = np.broadcast_to(whole.reshape(7, 11, -1)[..., :3], (7, 11, 3))
+        assert np.array_equal(picture.pixels.permute(1, 2, 0).numpy(), colours)
+    assert torch.equal(picture.pixels, expected.pixels)
+    assert any("16 bits" in note for note in picture.notes) is reduced
+    if kind.startswith("RGBA"):
+        assert torch.equal(picture.alpha, expected.alpha)
+    assert torch.equal(*map(images.load_image, paths))
+    assert np.array_equal(*(np.asarray(images.open_rgb(path)) for path in paths))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["RGB", pytest.param("RGB 16", marks=needs_codecs)])
+def test_the_tag_of_a_turned_tiff_is_reset(tmp_path: Path, kind: str, orientation: int) -> None:
+    upright = np.zeros((7, 11, 3), TIFF_KINDS[kind][0])
+    save_tiff(tmp_path / "a.tif", kind, upright, orientation)
+    with Image.open(tmp_path / "a.tif") as image:
+        assert image.getexif()[ORIENTATION] == orientation
+    write_picture(read_picture(tmp_path / "a.tif"), tmp_path / "b.tif", keep_metadata=True)
+    with Image.open(tmp_path / "b.tif") as kept:
+        assert kept.size == (11, 7)
+        assert kept.getexif().get(ORIENTATION, 1) == 1
+        assert kept.getexif()[ExifTags.Base.Artist] == "Ada"
+        assert b'tiff:Orientation="1"' in kept.info["xmp"]
 
 
 def test_8_of_10_bits_of_a_heif_are_read_and_that_is_said(tmp_path: Path) -> None:
