@@ -30,6 +30,7 @@ Source = str | Path | BinaryIO
 Channels = npt.NDArray[np.integer[Any]]
 
 _BAND_PIXELS = 1 << 20
+_TIFF_PLANES = 284
 _UNUSABLE_PROFILE = "its colour profile cannot be used and was ignored"
 # How a file's rows and columns become upright ones, for each EXIF orientation: exchanged, and then
 # flipped up-down, left-right.
@@ -234,6 +235,11 @@ def _rows(height: int, width: int) -> Iterator[slice]:
 def _read_deep(file: BinaryIO, image: Image.Image, notes: list[str]) -> deep.Deep | None:
     """Read 16 bits a channel as stored, not turned; None where 8 must do, which is noted."""
     if not deep.available():
+        planes = getattr(image, "tag_v2", {}).get(_TIFF_PLANES) == 2
+        if planes and image.info.get("compression") == "raw":  # Pillow takes them for 8-bit ones
+            raise UnidentifiedImageError(
+                "has planes of 16 bits: reading these needs pip install 'fast-style[formats]'"
+            )
         notes.append("8 of its 16 bits; for all: pip install 'fast-style[formats]'")
         return None
     found = deep.read(file, image)

@@ -293,6 +293,28 @@ def test_without_codecs_8_bits_of_16_bit_inks_are_read_and_that_is_said(
     assert picture.notes == ("8 of its 16 bits; for all: pip install 'fast-style[formats]'",)
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_without_codecs_planes_of_16_bits_are_read_rightly_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    planes = np.random.default_rng(0).integers(0, 65536, (3, 20, 30)).astype(np.uint16)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        planes,
+        photometric="rgb",
+        planarconfig="separate",
+        compression=compression,
+    )
+    monkeypatch.setattr(deep, "available", lambda: False)
+    if compression is None:
+        with pytest.raises(ImageError, match=r"a\.tif: has planes of 16 bits: reading these needs"):
+            read_picture(tmp_path / "a.tif")
+    else:
+        pixels = read_picture(tmp_path / "a.tif").pixels.numpy()
+        assert np.abs(pixels - planes / 257).max() < 1
+
+
 @needs_codecs
 def test_16_bit_grey_whose_white_is_zero(tmp_path: Path) -> None:
     import tifffile
