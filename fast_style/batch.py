@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 import torch
 
+from fast_style.formats import rowwise
 from fast_style.images import (
     ImageError,
     Picture,
@@ -30,7 +31,8 @@ from fast_style.stylization import Stylizer, begin_picture
 class Saving:
     """How pictures are written: see `write_picture` and, for `depth`, `stylize_file`.
 
-    `file_format` (Pillow's name) is that of streams; a file's extension is its own.
+    `file_format` (Pillow's name) is that of streams; a file's extension is its own. By default a
+    stream has the picture's own format, or PNG where that does not hold `depth`.
     """
 
     file_format: str | None = None
@@ -49,6 +51,13 @@ class Result:
     notes: tuple[str, ...] = ()
     error: str | None = None
 
+
+# What PyTorch says where there is too little memory, and where no memory could be enough.
+_MEMORY_ERRORS = (
+    "allocate memory",
+    "Storage size calculation overflowed",
+    "integer multiplication overflow",
+)
 
 # A picture on its way: None once it has failed.
 _Stage = tuple[Picture | None, Result]
@@ -154,9 +163,10 @@ def _stylize(
     except ImageError as error:
         return _finished(replace(result, error=str(error)))
     except (MemoryError, RuntimeError) as error:
-        if not _is_memory_error(error):
+        if not is_memory_error(error):
             raise
-        reason = f"{result.job.input}: too large for the memory there is: try --tile 64 or --size"
+        cure = "try --tile 64 or a smaller --size"
+        reason = f"{result.job.input}: too large for the memory there is: {cure}"
         return _finished(replace(result, size=None, error=reason))
     return writing
 
@@ -200,7 +210,10 @@ def _destination(job: Job) -> Path | BinaryIO:
 def _format(picture: Picture, job: Job, saving: Saving) -> str:
     if job.output != STREAM:
         return format_of(job.output)
-    return saving.file_format or nearest_format(picture)
+    if saving.file_format:
+        return saving.file_format
+    nearest = nearest_format(picture)
+    return "PNG" if saving.depth == 16 and nearest not in rowwise.formats() else nearest
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -212,8 +225,8 @@ def _reason(path: Path, error: Exception) -> str:
     return f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
 
 
-def _is_memory_error(error: Exception) -> bool:
+def is_memory_error(error: Exception) -> bool:
     """Say whether PyTorch ran out of memory, for which its CPU allocator has no class."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(
-        error
-    )
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(text in str(error) for text in _MEMORY_ERRORS)

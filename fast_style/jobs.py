@@ -1,15 +1,20 @@
 """Which image files are stylized, and into which names.
 
-A name is a function of its input alone, never of what else is in the folder, so that a run and its
-continuation agree: `a.jpg` becomes `a.wave.jpg`, and where the format changes the old extension
-stays in the name: `a.gif` becomes `a.gif.wave.png`.
+A name is made of its input's: `a.jpg` becomes `a.wave.jpg`, and where the format changes the old
+extension stays in the name: `a.gif` becomes `a.gif.wave.png`. Only inputs of one run whose outputs
+would then have the same name matter to each other: these outputs get the whole names of their
+inputs, in the subfolders in which these are below the folder that holds them all. So a run and its
+continuation agree while the images are the same.
 """
 
+import contextlib
+import errno
 import itertools
 import os
+import stat
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fast_style.formats.decoding import EXTENSIONS, ImageError, opened
@@ -32,10 +37,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """An image, and its folder's path below the argument that named it."""
+    """An image, its folder's path below its argument, and whether that names the image itself."""
 
     path: Path
     below: Path = Path()
+    named: bool = False
 
 
 def plan_jobs(
@@ -45,25 +51,35 @@ def plan_jobs(
     output: str | None = None,
     extension: str | None = None,
     recursive: bool = False,
-) -> list[Job]:
+    overwrite: bool = False,
+) -> tuple[list[Job], list[OSError]]:
     """Find the images that files, folders, globs or "-" name, and name their outputs.
 
-    What this program made of an image that is found too is left out. `output` is a folder, in which
-    trees are mirrored, or for a single image a file; by default an output is beside its input.
-    `extension` sets the outputs' format. Raises ImageError, also for an output that is an input.
+    What this program made of an image that is found too is left out and, unless `overwrite`, so is
+    what is found where such an output belongs. `output` is a folder, in which trees are mirrored,
+    or for a single image a file; by default an output is beside its input. `extension` sets the
+    outputs' format. The errors are of what is found but cannot be looked at. Raises ImageError,
+    also for an output that is an input, and OSError for what is named.
     """
     folder, file = _destination(arguments, output)
-    unique: dict[Path, _Found] = {}
-    for argument in arguments:
-        for item in _expand(argument, recursive, folder):
-            unique.setdefault(item.path.resolve(), item)
-    items = _without_own_outputs(list(unique.values()), model)
-    if file:
-        jobs = [Job(item.path, file) for item in items]
-    else:
-        jobs = _apart([_named(item, model, folder, extension) for item in items], model)
-    _check(jobs)
-    return jobs
+    items, errors = _find(arguments, [model], recursive, folder)
+    jobs = _planned(items, model, folder, file, extension)
+    if not overwrite:
+        outputs = {job.output.absolute() for job in jobs}
+        kept = [item for item in items if not _is_one_of(outputs, item)]
+        jobs = _planned(kept, model, folder, file, extension)
+    return _checked(jobs, errors), errors
+
+
+def find_images(
+    arguments: Sequence[str], models: Sequence[str], output: Path, *, recursive: bool = False
+) -> tuple[list[Path], list[OSError]]:
+    """Find the images that go into one file, without what the models made of them.
+
+    That file is left out too, unless it is named. Errors are as those of `plan_jobs`.
+    """
+    items, errors = _find(arguments, models, recursive, output)
+    return [item.path for item in items], errors
 
 
 def _destination(arguments: Sequence[str], output: str | None) -> tuple[Path | None, Path | None]:
@@ -84,53 +100,101 @@ def _destination(arguments: Sequence[str], output: str | None) -> tuple[Path | N
     return None, path
 
 
-def _expand(argument: str, recursive: bool, output: Path | None) -> list[_Found]:
-    """Find the images that one argument names, sorted."""
+def _find(
+    arguments: Sequence[str], models: Sequence[str], recursive: bool, output: Path | None
+) -> tuple[list[_Found], list[OSError]]:
+    """Find each image once, and no outputs."""
+    unique: dict[Path, _Found] = {}
+    errors: list[OSError] = []
+    for argument in arguments:
+        for item in _expand(argument, recursive, output, errors):
+            first = unique.setdefault(item.path.resolve(), item)
+            if item.named:
+                unique[item.path.resolve()] = replace(first, named=True)
+    return _without_own_outputs(list(unique.values()), models), errors
+
+
+def _expand(
+    argument: str, recursive: bool, output: Path | None, errors: list[OSError]
+) -> list[_Found]:
+    """Find the images that one argument names, sorted; add the errors of what is inside it."""
     path = Path(argument)
     if argument == "-" or path.is_file():
-        return [_Found(path)]
+        return [_Found(path, named=True)]
+    failed: list[OSError] = []
     if path.is_dir():
-        inside = path.rglob("*") if recursive else path.iterdir()
-        found = _images_below(path, inside, output)
-        if not found:
-            hint = "" if recursive else "; --recursive looks into its subfolders"
-            raise ImageError(f"{path}: holds no images{hint}")
-        return found
-    fixed = list(itertools.takewhile(lambda part: not _MAGIC & set(part), path.parts))
-    if len(fixed) < len(path.parts):
+        root, inside = path, _files_in(path, recursive, failed)
+        hint = "" if recursive else "; --recursive looks into its subfolders"
+        nothing = f"{path}: holds no images{hint}"
+    else:
+        fixed = list(itertools.takewhile(lambda part: not _MAGIC & set(part), path.parts))
+        if len(fixed) == len(path.parts):
+            raise ImageError(f"{path}: no such image file or folder")
         root = Path(*fixed)
-        found = _images_below(root, root.glob(str(path.relative_to(root))), output)
-        if not found:
-            raise ImageError(f"{argument}: matches no images")
-        return found
-    raise ImageError(f"{path}: no such image file or folder")
+        inside = root.glob(str(path.relative_to(root)))
+        nothing = f"{argument}: matches no images"
+    found = _images_below(root, inside, output, failed)
+    if not found:
+        raise failed[0] if failed else ImageError(nothing)
+    errors += failed
+    return found
 
 
-def _images_below(root: Path, paths: Iterable[Path], output: Path | None) -> list[_Found]:
-    """Keep the visible image files, but what an earlier run wrote to a folder below the root."""
-    output = output.resolve() if output else None
-    if output and root.resolve() not in output.parents:
-        output = None
+def _files_in(folder: Path, recursive: bool, failed: list[OSError]) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder, onerror=failed.append):
+        yield from (Path(parent, name) for name in names)
+        if not recursive:
+            return
+
+
+def _images_below(
+    root: Path, paths: Iterable[Path], output: Path | None, failed: list[OSError]
+) -> list[_Found]:
+    """Keep the visible image files, but an output below the root, or what is in its folder."""
+    # Of an output its own place counts, not where a link there leads to: that may be a photo.
+    folder = output.resolve() if output else root
+    place = folder if output is None else output.parent.resolve() / output.name
+    below = root.resolve() in folder.parents
+
+    def is_output(path: Path) -> bool:
+        if path.name == place.name and path.parent.resolve() == place.parent:
+            return True
+        return folder in path.resolve().parents
+
     return [
         _Found(path, path.parent.relative_to(root))
         for path in sorted(paths)
         if path.suffix.lower() in EXTENSIONS
         and not path.name.startswith(".")
-        and path.is_file()
-        and (output is None or output not in path.resolve().parents)
+        and _is_file(path, failed)
+        and not (below and is_output(path))
     ]
 
 
-def _without_own_outputs(items: list[_Found], model: str) -> list[_Found]:
+def _is_file(path: Path, failed: list[OSError]) -> bool:
+    try:
+        status = _status(path)
+    except OSError as error:
+        failed.append(error)
+        return False
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def _without_own_outputs(items: list[_Found], models: Sequence[str]) -> list[_Found]:
     """Leave out what was made of another of these images: its name and its signature say so."""
     sources = {(item.path.parent, name) for item in items for name in _names(item.path)}
 
     def is_output(path: Path) -> bool:
-        base, _, by_model = path.stem.rpartition(".")
-        if (path.parent, base) not in sources:
+        stem = path.stem
+        bases = [stem.removesuffix(f".{m}") for m in models if stem.endswith(f".{m}")]
+        signed = path.suffix.lower() != ".bmp"
+        if signed and not bases:
+            # By another model, whose name may hold dots too.
+            bases = [stem[:place] for place, letter in enumerate(stem) if letter == "."]
+        if not any((path.parent, base) in sources for base in bases):
             return False
-        if path.suffix.lower() == ".bmp":
-            return by_model == model
+        if not signed:
+            return True
         try:
             with opened(path) as (_, image):
                 return is_own_output(image)
@@ -140,8 +204,26 @@ def _without_own_outputs(items: list[_Found], model: str) -> list[_Found]:
     return [item for item in items if not is_output(item.path)]
 
 
+def _is_one_of(outputs: set[Path], item: _Found) -> bool:
+    """Say whether a file that is found, not named, is where an output of the run belongs."""
+    # A link may lead to a photo that is found nowhere else.
+    return item.path.absolute() in outputs and not (item.named or item.path.is_symlink())
+
+
 def _names(path: Path) -> tuple[str, str]:
     return path.name, path.stem
+
+
+def _planned(
+    items: Sequence[_Found],
+    model: str,
+    folder: Path | None,
+    file: Path | None,
+    extension: str | None,
+) -> list[Job]:
+    if file:
+        return [Job(item.path, file) for item in items]
+    return _apart([_named(item, model, folder, extension) for item in items], model)
 
 
 def _named(item: _Found, model: str, folder: Path | None, extension: str | None) -> Job:
@@ -172,23 +254,52 @@ def _apart(jobs: list[Job], model: str) -> list[Job]:
     return apart
 
 
-def _check(jobs: Sequence[Job]) -> None:
-    """Refuse to write over an input, or twice to one file."""
-    inputs = {_identity(job.input): job.input for job in jobs if job.input != STREAM}
-    outputs: dict[Path, Job] = {}
+def _checked(jobs: Sequence[Job], errors: list[OSError]) -> list[Job]:
+    """Refuse to write over an input, or twice to one file; leave out what can be no output."""
+    inputs = set()
     for job in jobs:
-        if job.output == STREAM:
-            continue
-        if job.output.is_dir():
-            raise ImageError(f"{job.output}: is a folder, so {job.input} cannot be written there")
-        if job.output.exists() and _identity(job.output) in inputs:
-            raise ImageError(f"{job.output}: is an input, and inputs are never overwritten")
-        other = outputs.setdefault(job.output.absolute(), job)
-        if other is not job:
-            raise ImageError(f"{other.input} and {job.input} would both become {job.output}")
+        with contextlib.suppress(OSError):  # which reading it will tell
+            inputs.add(_identity(job.input.stat()))
+    outputs: dict[Path, Job] = {}
+    checked = []
+    for job in jobs:
+        if job.output != STREAM:
+            try:
+                status = _status(job.output)
+            except OSError as error:
+                reason = f"its output {job.output}: {error.strerror}"
+                errors.append(OSError(error.errno, reason, str(job.input)))
+                continue
+            _check(job, status, inputs)
+            other = outputs.setdefault(job.output.absolute(), job)
+            if other is not job:
+                raise ImageError(f"{other.input} and {job.input} would both become {job.output}")
+        checked.append(job)
+    if errors and not checked:
+        raise errors[0]
+    return checked
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def _check(job: Job, status: os.stat_result | None, inputs: set[tuple[int, int]]) -> None:
+    if status and stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{job.output}: is a folder, so {job.input} cannot be written there")
+    if status and _identity(status) in inputs:
+        raise ImageError(
+            f"{job.output}: is an input, and inputs are never overwritten: "
+            "name another place with --output"
+        )
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Give None where nothing is; raise what keeps from knowing."""
+    try:
+        return path.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return None
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
     """Tell files apart whatever names and links lead to them."""
-    status = path.stat()
     return status.st_dev, status.st_ino

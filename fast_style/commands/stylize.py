@@ -18,12 +18,13 @@ from typing import Any, BinaryIO, TextIO
 import torch
 
 from fast_style import distributed
-from fast_style.batch import Result, Saving, run_jobs
+from fast_style.batch import Result, Saving, is_memory_error, run_jobs
 from fast_style.checkpoint import CheckpointError, find_model, shipped_models
-from fast_style.commands import run
+from fast_style.commands import check_writable, run
 from fast_style.formats import rowwise
 from fast_style.formats.encoding import WITH_DEPTH
 from fast_style.images import (
+    EXTENSIONS,
     ImageError,
     format_of,
     image_to_tensor,
@@ -32,12 +33,15 @@ from fast_style.images import (
     save_image,
     to_float,
 )
-from fast_style.jobs import STREAM, Job, plan_jobs
+from fast_style.jobs import STREAM, Job, find_images, plan_jobs
 from fast_style.sheet import contact_sheet
 from fast_style.stylization import Stylizer, Tile
 
 _EXTENSIONS = ("jpg", "png", "webp", "tiff", "avif", "bmp")
 _SHEET_EDGE = 512
+_NOT_FOR_SHEETS = ("output", "format", "depth", "keep_metadata", "manifest", "json")
+# What PNG can hold.
+_LONGEST_EDGE = 2**31 - 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,9 +122,9 @@ def _stylize(options: argparse.Namespace) -> int:
     """Stylize this process's share of the images."""
     with distributed.together():
         # All processes see the folder as it is before any of them writes into it.
-        stylizer, jobs, saving = _prepare(options)
+        stylizer, jobs, errors, saving = _prepare(options)
         if options.manifest and distributed.is_main():
-            _begin(options.manifest)
+            options.manifest.write_bytes(b"")  # then each process adds its lines
     jobs = jobs[distributed.rank() :: distributed.world_size()]
     finished = {
         job
@@ -131,6 +135,8 @@ def _stylize(options: argparse.Namespace) -> int:
     # Torchrun ends all processes when one has failed: the last one to finish lets the others go.
     with contextlib.ExitStack() as stack, distributed.together():
         report = _Report(options, len(waiting), stack)
+        for error in errors if distributed.is_main() else ():
+            report.fail(error)
         for job in (job for job in jobs if job in finished):
             report.skip(job)
         results = run_jobs(stylizer, waiting, saving)
@@ -139,29 +145,53 @@ def _stylize(options: argparse.Namespace) -> int:
     return report.finish()
 
 
-def _prepare(options: argparse.Namespace) -> tuple[Stylizer, list[Job], Saving]:
-    """Check everything, and load the model."""
+def _prepare(
+    options: argparse.Namespace,
+) -> tuple[Stylizer, list[Job], list[OSError], Saving]:
+    """Check everything, and load the model; the errors are those of `plan_jobs`."""
+    _check_numbers(options)
     if len(options.model) != 1:
         found = "several --model need --sheet" if options.model else "--model is missing"
         raise CheckpointError(f"{found}; --model names one, as in --model wave")
     model = find_model(options.model[0])
-    jobs = plan_jobs(
+    jobs, errors = plan_jobs(
         options.images,
         model.stem,
         output=options.output,
         extension=options.format and f".{options.format}",
         recursive=options.recursive,
+        overwrite=options.overwrite,
     )
     saving = _saving(options, jobs)
-    return _load(model, options), jobs, saving
+    if options.manifest:
+        _check_manifest(options.manifest, model, jobs)
+    return _load(model, options), jobs, errors, saving
 
 
-def _begin(manifest: Path) -> None:
-    """Empty the manifest; then each process adds its lines."""
-    try:
-        manifest.open("wb").close()
-    except OSError as error:
-        raise ValueError(f"{manifest}: {error.strerror}") from None
+def _check_numbers(options: argparse.Namespace) -> None:
+    if not 1 <= options.quality <= 100:
+        raise ValueError(f"--quality {options.quality} is impossible: it must be 1 to 100")
+    if options.size is not None and not 1 <= options.size <= _LONGEST_EDGE:
+        raise ValueError(
+            f"--size {options.size} is impossible: it must be at least 1, at most {_LONGEST_EDGE}"
+        )
+
+
+def _check_manifest(manifest: Path, model: Path, jobs: Sequence[Job]) -> None:
+    """Refuse to empty a file that is no manifest, as where the manifest's name was forgotten."""
+    if manifest.suffix.lower() in (*EXTENSIONS, ".pth"):
+        kind = "a model" if manifest.suffix.lower() == ".pth" else "an image"
+        raise ValueError(f"--manifest {manifest}: is named like {kind}: name a .json file")
+    if not manifest.exists():
+        return
+    used = {
+        "the model": [model],
+        "an input": [job.input for job in jobs],
+        "an output": [job.output for job in jobs],
+    }
+    for what, paths in used.items():
+        if any(path != STREAM and path.exists() and manifest.samefile(path) for path in paths):
+            raise ValueError(f"--manifest {manifest}: is {what}: name another file")
 
 
 def _load(model: Path, options: argparse.Namespace) -> Stylizer:
@@ -179,21 +209,21 @@ def _load(model: Path, options: argparse.Namespace) -> Stylizer:
 
 def _saving(options: argparse.Namespace, jobs: Sequence[Job]) -> Saving:
     """Check what can be checked before any work."""
-    if not 1 <= options.quality <= 100:
-        raise ValueError(f"--quality {options.quality} is impossible: it must be 1 to 100")
     wanted = format_of(Path(f"x.{options.format}")) if options.format else None
     for output in (job.output for job in jobs):
         if output == STREAM:
             if options.json:
                 raise ValueError("--json and the picture cannot both go to standard output")
-            continue
-        file_format = format_of(output)
+            if wanted is None:
+                continue  # its picture decides
+        name = "standard output" if output == STREAM else output
+        file_format = wanted if wanted and output == STREAM else format_of(output)
         if wanted and file_format != wanted:
-            raise ValueError(f"--format {options.format}, but {output} is {file_format}")
+            raise ValueError(f"--format {options.format}, but {name} is {file_format}")
         if options.depth == 16 and file_format not in WITH_DEPTH:
-            raise ValueError(f"{output}: {file_format} holds no 16 bits: add --format png or tiff")
+            raise ValueError(f"{name}: {file_format} holds no 16 bits: add --format png or tiff")
         if options.depth == 16 and file_format not in rowwise.formats():
-            raise ValueError(f"{output}: 16 bits need pip install 'fast-style[formats]', or PNG")
+            raise ValueError(f"{name}: 16 bits need pip install 'fast-style[formats]', or PNG")
     return Saving(
         file_format=wanted,
         quality=options.quality,
@@ -209,35 +239,62 @@ def _sheet(options: argparse.Namespace) -> int:
 
 
 def _write_sheet(options: argparse.Namespace) -> int:
-    format_of(options.sheet)
+    _check_sheet(options)
     models = [find_model(model) for model in options.model] or shipped_models()
     if not models:
         raise CheckpointError("no models are shipped with this version: name one with --model")
-    jobs = plan_jobs(options.images, "sheet", recursive=options.recursive)
-    paths = [job.input for job in jobs]
+    names = [model.stem for model in models]
+    paths, errors = find_images(options.images, names, options.sheet, recursive=options.recursive)
     if STREAM in paths:
         raise ImageError("--sheet reads files, not standard input")
     if options.sheet.exists():
         if any(options.sheet.samefile(path) for path in paths):
-            raise ImageError(f"{options.sheet}: is an input, and inputs are never overwritten")
+            raise ImageError(
+                f"{options.sheet}: is an input, and inputs are never overwritten: "
+                "name another --sheet"
+            )
         if not options.overwrite:
             print(f"{options.sheet}: already there; --overwrite redoes it", file=sys.stderr)
             return 0
     edge = options.size or _SHEET_EDGE
     options.size = None  # The sheet makes its photos small before they are stylized.
     stylizers = [(model.stem, _load(model, options)) for model in models]
-    photos, failed = [], 0
+    for error in errors:
+        print(f"error: {_line(error)}", file=sys.stderr)
+    try:
+        photos = _small_photos(paths, edge)
+        sheet = contact_sheet(photos, stylizers) if photos else None
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory_error(error):
+            raise
+        raise ImageError(
+            f"{options.sheet}: too large for the memory there is: try a --size below {edge}"
+        ) from None
+    if sheet is not None:
+        print(save_image(sheet, options.sheet, quality=options.quality))
+    return 1 if errors or len(photos) < len(paths) else 0
+
+
+def _check_sheet(options: argparse.Namespace) -> None:
+    _check_numbers(options)
+    for name in _NOT_FOR_SHEETS:
+        if getattr(options, name) not in (None, False):
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} does nothing for a --sheet: leave one of them out")
+    format_of(options.sheet)
+    check_writable(options.sheet)
+
+
+def _small_photos(paths: Sequence[Path], edge: int) -> list[tuple[str, torch.Tensor]]:
+    """Read photos at this long edge, with their names; tell of those that cannot be read."""
+    photos = []
     for path in paths:
         try:
-            photo = resize_long_edge(to_float(image_to_tensor(open_rgb(path, at_least=edge))), edge)
-            photos.append((path.name, photo))
+            photo = to_float(image_to_tensor(open_rgb(path, at_least=edge)))
+            photos.append((path.name, resize_long_edge(photo, edge)))
         except ImageError as error:
             print(f"error: {error}", file=sys.stderr)
-            failed += 1
-    if photos:
-        sheet = contact_sheet(photos, stylizers)
-        print(save_image(sheet, options.sheet, quality=options.quality))
-    return 1 if failed else 0
+    return photos
 
 
 class _Report:
@@ -286,6 +343,12 @@ class _Report:
         if self._bar is not None:
             self._bar.update()
 
+    def fail(self, error: OSError) -> None:
+        """Tell of what was found but cannot be looked at."""
+        self._counts["failed"] += 1
+        self._record({"input": error.filename, "output": None, "error": _line(error)})
+        self._say(f"error: {_line(error)}", sys.stderr)
+
     def finish(self) -> int:
         """Sum up over all processes; give the exit code of this one."""
         totals = distributed.total(torch.tensor(list(self._counts.values()))).tolist()
@@ -315,6 +378,10 @@ class _Report:
 def _print_whole(line: str, file: TextIO) -> None:
     """Print a line in one write, so that those of several processes do not mix."""
     print(f"{line}\n", end="", file=file, flush=True)
+
+
+def _line(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}"
 
 
 def _paths(job: Job) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Which files are stylized into which names, and what the command says of them."""
 
+import errno
 import io
 import json
 import os
@@ -15,7 +16,7 @@ from torch import Tensor
 from fast_style.checkpoint import save_model
 from fast_style.commands.stylize import main
 from fast_style.formats import deep
-from fast_style.images import ImageError
+from fast_style.images import ImageError, read_picture, write_picture
 from fast_style.jobs import plan_jobs
 from fast_style.networks.streaming import StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
@@ -45,8 +46,15 @@ def put(*names: str) -> None:
         photo(seed, 16, 20).save(name)
 
 
+def save_signed(name: str) -> None:
+    """Write a small picture that says it comes from this program."""
+    put(name)
+    write_picture(read_picture(name), name)
+
+
 def planned(*arguments: str, **options: object) -> dict[str, str]:
-    jobs = plan_jobs(arguments, "wave", **options)  # type: ignore[arg-type]
+    jobs, errors = plan_jobs(arguments, "wave", **options)  # type: ignore[arg-type]
+    assert not errors
     return {job.input.as_posix(): job.output.as_posix() for job in jobs}
 
 
@@ -60,7 +68,7 @@ def test_an_output_is_beside_its_input_and_named_after_the_model(folder: Path) -
 
 
 @pytest.mark.parametrize("extension", [None, ".png", ".jpg"])
-def test_names_differ_and_do_not_depend_on_the_neighbours(
+def test_names_differ_and_depend_on_neighbours_of_the_same_output_only(
     folder: Path, extension: str | None
 ) -> None:
     names = ["a.jpg", "a.png", "a.gif", "a.jpeg", "a.gif.png"]
@@ -132,8 +140,66 @@ def test_a_folder_is_stylized_once(stylize: Command, capsys: pytest.CaptureFixtu
     assert sorted(path.name for path in Path("in").iterdir()) == names
 
 
+def test_a_model_with_a_dot_in_its_name_finds_its_outputs(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("in/a.png", "in/b.c.jpg", "in/d.bmp")
+    models = ["models/w.v2.pth", "models/wave.pth"]
+    Path(models[0]).write_bytes(Path(models[1]).read_bytes())
+    for count in (6, 6):
+        assert main(["in", "--model", models[0]]) == 0
+        assert len(list(Path("in").iterdir())) == count
+    assert "3 already there, skipped" in capsys.readouterr().err
+    assert main(["in", "--model", models[0], "--overwrite"]) == 0
+    # A BMP holds no signature: to another model it is a photo.
+    Path("in/d.w.v2.bmp").unlink()
+    for model in (models[1], *models):
+        assert main(["in", "--model", model]) == 0
+    assert sorted(path.name for path in Path("in").glob("[ab].*")) == [
+        "a.png", "a.w.v2.png", "a.wave.png", "b.c.jpg", "b.c.w.v2.jpg", "b.c.wave.jpg"
+    ]  # fmt: skip
+
+
+def test_an_output_whose_source_is_gone_is_not_its_neighbours(folder: Path) -> None:
+    put("in/a.png")
+    save_signed("in/a.b.wave.png")
+    assert planned("in") == {
+        "in/a.png": "in/a.wave.png",
+        "in/a.b.wave.png": "in/a.b.wave.wave.png",
+    }
+
+
+def test_an_output_that_lost_its_signature_is_no_input(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("in/a.png", "in/b.png")
+    assert stylize("in") == 0
+    put("in/a.wave.png")  # as an optimiser leaves it
+    before = {path: path.read_bytes() for path in Path("in").iterdir()}
+    for images in ("in", "in/*.png"):
+        assert stylize(images) == 0
+        assert "2 already there, skipped" in capsys.readouterr().err
+    assert planned("in", output=str(Path("in").absolute())).keys() == {"in/a.png", "in/b.png"}
+    assert stylize("in", "--overwrite") == 2
+    assert stylize("in/a.png", "in/a.wave.png") == 2
+    assert stylize("in", "in/a.wave.png") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3
+    assert all("in/a.wave.png: is an input, and inputs are never" in line for line in said)
+    assert {path: path.read_bytes() for path in Path("in").iterdir()} == before
+
+
+def test_a_photo_that_a_link_leads_to_is_not_left_out(folder: Path) -> None:
+    put("in/a.png", "in/b.png")
+    Path("in/a.wave.png").symlink_to("b.png")
+    with pytest.raises(ImageError, match=r"in/a.wave.png: is an input"):
+        planned("in")
+
+
 def test_an_output_folder_inside_the_input_is_no_input(stylize: Command) -> None:
     put("in/a.png", "in/x/b.png")
+    Path("in/loop.png").symlink_to("loop.png")
+    Path("in/gone.png").symlink_to("nothing.png")
     for _ in range(2):
         assert stylize("in", "--recursive", "-o", "in/out") == 0
     assert sorted(str(path) for path in Path("in/out").rglob("*.*")) == [
@@ -208,6 +274,83 @@ def test_a_picture_too_long_for_its_format_fails_before_the_work_and_the_rest_go
     assert stylize("in", "--format", "webp", "-o", "out", "--size", "100") == 0
 
 
+def test_a_picture_too_large_for_any_memory_fails_alone(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("in/a.png", "in/b.png")
+    assert stylize("in", "-o", "out", "--size", "2000000000") == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        "error: in/a.png: too large for the memory there is: try --tile 64 or a smaller --size"
+    )
+    assert len(said) == 3
+
+
+@pytest.fixture
+def locked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let a path be unreadable, to root too."""
+    names = set()
+    scandir, stat = os.scandir, Path.stat
+
+    def check(path: object) -> None:
+        if str(path) in names:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    def checked_scandir(path: str) -> Any:
+        check(path)
+        return scandir(path)
+
+    def checked_stat(path: Path, **options: Any) -> os.stat_result:
+        check(path if path.suffix else None)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "scandir", checked_scandir)
+    monkeypatch.setattr(Path, "stat", checked_stat)
+    return names.add
+
+
+def test_what_is_unreadable_in_a_folder_is_reported_and_the_rest_goes_on(
+    stylize: Command, capsys: pytest.CaptureFixture[str], locked: Callable[[str], None]
+) -> None:
+    put("in/a.png", "in/b.png", "in/x/c.png")
+    locked("in/b.png")
+    locked("in/x")
+    assert stylize("in", "--recursive", "-o", "out", "--manifest", "m.json") == 1
+    assert [path.name for path in Path("out").iterdir()] == ["a.wave.png"]
+    said = capsys.readouterr().err
+    for name in ("in/b.png", "in/x"):
+        assert f"error: {name}: Permission denied\n" in said
+    assert said.endswith("1 stylized, 2 failed\n")
+    entries = [json.loads(line) for line in Path("m.json").read_text().splitlines()]
+    assert {entry["input"] for entry in entries if entry["error"]} == {"in/b.png", "in/x"}
+    assert stylize("in", "--recursive", "--sheet", "s.png", "--size", "20") == 1
+    assert "error: in/x: Permission denied\n" in capsys.readouterr().err
+    assert Path("s.png").is_file()
+
+
+def test_a_named_folder_that_is_unreadable_is_exit_code_2(
+    stylize: Command, capsys: pytest.CaptureFixture[str], locked: Callable[[str], None]
+) -> None:
+    put("in/a.png")
+    locked("in")
+    for options in ([], ["--recursive"]):
+        assert stylize("in", *options) == 2
+        assert capsys.readouterr().err == "error: in: Permission denied\n"
+
+
+def test_a_name_too_long_for_an_output_is_reported_and_the_rest_goes_on(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"in/{'n' * 250}.png"
+    put("in/a.png", name)
+    assert stylize("in") == 1
+    output = f"in/{'n' * 250}.wave.png"
+    said = capsys.readouterr().err
+    assert f"error: {name}: its output {output}: File name too long\n" in said
+    assert "1 stylized, 1 failed" in said
+    assert stylize(name) == 2
+
+
 def test_a_name_that_is_not_utf_8_is_kept(
     stylize: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +377,32 @@ def test_a_manifest_is_that_of_the_last_run(stylize: Command) -> None:
     assert entry["input"] == "b.png"
 
 
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ("victim.JPG", "is named like an image: name a .json file"),
+        ("new.heic", "is named like an image"),
+        ("models/wave.pth", "is named like a model"),
+        ("photo", "is an input: name another file"),
+        ("model", "is the model: name another file"),
+        ("output", "is an output: name another file"),
+    ],
+)
+def test_a_manifest_overwrites_no_picture_and_no_model(
+    stylize: Command, capsys: pytest.CaptureFixture[str], manifest: str, message: str
+) -> None:
+    put("photo.png", "victim.JPG", "photo.wave.png")
+    Path("photo").write_bytes(Path("photo.png").read_bytes())
+    Path("model").symlink_to("models/wave.pth")
+    Path("output").symlink_to("photo.wave.png")
+    before = {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()}
+    assert stylize("photo", "--manifest", manifest) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: --manifest {manifest}: {message}")
+    assert said.count("\n") == 1
+    assert {path: path.read_bytes() for path in Path().rglob("*") if path.is_file()} == before
+
+
 def test_json_lines_are_all_that_is_printed(
     stylize: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,6 +427,18 @@ def test_standard_input_becomes_standard_output(
         assert (image.format, image.size) == ("JPEG", (20, 16))
 
 
+@pytest.mark.parametrize("options", [[], ["--format", "png"]])
+def test_16_bits_go_to_standard_output(
+    stylize: Command, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    put("a.jpg")
+    output = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(output))
+    assert stylize("a.jpg", "-o", "-", "--depth", "16", *options) == 0
+    assert output.getvalue()[:4] == b"\x89PNG"
+    assert output.getvalue()[24] == 16
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -272,6 +453,25 @@ def test_standard_input_becomes_standard_output(
         (["a.png", "--manifest", "gone/m.json"], "gone/m.json: No such file"),
         (["-", "--sheet", "s.png"], "--sheet reads files"),
         (["a.png", "--sheet", "a.png"], "a.png: is an input"),
+        ([".", "--sheet", "a.png"], ".: holds no images"),
+        (["a.png", "--sheet", "gone/s.png"], "gone/s.png: there is no folder gone"),
+        (["a.png", "--sheet", "s.png", "--quality", "0"], "--quality 0 is impossible"),
+        (["a.png", "--sheet", "s.png", "--size", "-5"], "--size -5 is impossible"),
+        (["a.png", "--sheet", "s.png", "--size", "0"], "--size 0 is impossible"),
+        (["a.png", "--sheet", "s.png", "--size", "2000000000"], "s.png: too large for the memory"),
+        (["a.png", "--sheet", "s.png", "-o", "out"], "--output does nothing for a --sheet"),
+        (["a.png", "--sheet", "s.png", "--format", "png"], "--format does nothing"),
+        (["a.png", "--sheet", "s.png", "--depth", "8"], "--depth does nothing"),
+        (["a.png", "--sheet", "s.png", "--manifest", "m.json"], "--manifest does nothing"),
+        (["a.png", "--sheet", "s.png", "--json"], "--json does nothing"),
+        (["a.png", "--sheet", "s.png", "--keep-metadata"], "--keep-metadata does nothing"),
+        (["a.png", "--size", "0"], "--size 0 is impossible"),
+        (["a.png", "--size", f"{10**20}"], f"--size {10**20} is impossible"),
+        (["-", "--depth", "16", "--format", "jpg"], "standard output: JPEG holds no 16 bits"),
+        ([f"{'n' * 300}.png"], f"{'n' * 300}.png: "),
+        (["a.png", "-o", "n" * 300], "n" * 300),
+        (["a.png", "--manifest", "n" * 300], f"{'n' * 300}: "),
+        (["a.png", "--sheet", f"{'n' * 300}.png"], f"{'n' * 300}.png: "),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -344,3 +544,19 @@ def test_a_sheet_shows_the_photo_and_each_model(
     with Image.open("s.png") as sheet:
         # A row of three for each photo.
         assert sheet.size == (12 + 3 * (20 + 12), 12 + 2 * (16 + 28 + 12))
+
+
+def test_a_sheet_in_the_folder_that_it_shows_is_not_shown(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Named like an output, as its own name is of no meaning here.
+    put("in/a.png", "in/a.sheet.png")
+    sheets = []
+    for images in ("in", "in", "in/*.png"):
+        assert stylize(images, "--sheet", "in/s.png", "--size", "20", "--overwrite") == 0
+        with Image.open("in/s.png") as sheet:
+            sheets.append((sheet.size, sheet.tobytes()))
+    assert sheets[0][0][1] == 12 + 2 * (16 + 28 + 12)
+    assert sheets[0] == sheets[1] == sheets[2]
+    assert stylize("in", "in/s.png", "--sheet", "in/s.png", "--overwrite") == 2
+    assert "in/s.png: is an input" in capsys.readouterr().err
