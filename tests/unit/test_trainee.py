@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from fast_style.config import Config, ConfigError
+from fast_style.data import content_batches
 from fast_style.preparation import prepare
+from fast_style.schedule import Plan
 from fast_style.trainee import Trainee, train_step, worth_compiling
 
 MakeConfig = Callable[..., Config]
@@ -40,6 +42,16 @@ def test_a_gradient_is_clipped_to_the_norm_asked_for(trainee: Trainee) -> None:
     squares = [p.grad.square().sum() for p in trainee.network.parameters() if p.grad is not None]
     assert norm.item() > 1e-2  # as it was before
     assert torch.stack(squares).sum().sqrt().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_a_plan_says_how_many_steps_see_small_crops(tiny_config: MakeConfig) -> None:
+    config = tiny_config({"training.steps": 20, "training.first_share": 0.4})
+    trainee = Trainee(config, prepare(config, device="cpu"))
+    images = trainee.inputs.images
+    assert images.first_steps == 8
+    batches = content_batches(images, 1)
+    trainee.follow(Plan(steps=5))
+    assert [next(batches).pixels.shape[-1] for _ in range(4)] == [128, 128, 32, 32]
 
 
 @pytest.mark.slow
