@@ -21,6 +21,9 @@ settings.register_profile(
 )
 settings.load_profile("fast-style")
 
+# A shell that starts the tests in the background would make what they start deaf to Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # These tensors are too small to share among threads. (The processes in e2e use the default.)
 torch.set_num_threads(1)
 
