@@ -206,6 +206,7 @@ def test_a_network_is_certified_and_stamped(user: Path, model: Path, photos: Pat
         (("--sizes", "1"), "an image of 1×1 is too small for layer relu2_2"),
         (("--style", "gone.png"), "gone.png: no such image file"),
         (("--plot", "nowhere/c.png"), "there is no folder nowhere"),
+        (("--plot", "c.pdf"), "c.pdf: cannot write the image format '.pdf'"),
     ],
     ids=lambda value: value[0].strip("-"),
 )
