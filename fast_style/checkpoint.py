@@ -74,7 +74,9 @@ def load_model(path: str | Path) -> Model:
     data = _load(path)
     model = _read_model(path, data) if data.get("format") == MODEL_FORMAT else _import(path, data)
     if not all(torch.isfinite(value).all() for value in model.network.state_dict().values()):
-        raise CheckpointError(f"{path}: holds weights that are NaN or infinite: no picture of it")
+        raise CheckpointError(
+            f"{path}: holds weights that are NaN or infinite: train it again, or name another model"
+        )
     model.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return model
 

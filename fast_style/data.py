@@ -1,7 +1,8 @@
 """The content images of training: shuffled without end, decoded, cropped, batched.
 
-What a step sees is a function of (seed, step) alone, so a resumed run sees what an unbroken one
-would have seen, whatever the number of workers.
+Which images a step sees, and where they are cropped, is a function of (seed, step) alone, and the
+crops' size of these and the run's length. So a resumed run sees what an unbroken one would have
+seen, whatever the number of workers.
 """
 
 import copy

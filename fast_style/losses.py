@@ -253,10 +253,10 @@ def balanced_layers(
     """Weigh layers so that one `strength` looks the same for every style, loss network and size.
 
     `content` is (N, 3, H, W), typical photos; style images and shares are as `PerceptualLoss` takes
-    them. Each content layer's loss becomes a share of its
-    feature maps' variance, which is the loss of a picture without any content; each style layer's
-    a share of its loss at the photos themselves. The given weights divide these shares among the
-    layers. Gives the layers for a `PerceptualLoss` with content_weight and style_weight 1.
+    them. Each content layer's loss becomes a share of its feature maps' variance, which is the loss
+    of a picture without any content; each style layer's a share of its loss at the photos
+    themselves. The given weights divide these shares among the layers. Gives the layers for a
+    `PerceptualLoss` with content_weight and style_weight 1.
     Raises ValueError where there is nothing to take a share of.
     """
     content_layers = _canonical(features, content_layers)

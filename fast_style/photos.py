@@ -161,6 +161,12 @@ def inspect_images(paths: Sequence[Path], *, decoded: int = DECODED_SAMPLE) -> S
     return scan
 
 
+def choose(paths: Sequence[Path], count: int) -> tuple[Path, ...]:
+    """Give so many of them, evenly spaced."""
+    count = min(count, len(paths))
+    return tuple(paths[index * len(paths) // count] for index in range(count))
+
+
 def hold_out(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]:
     """Split into images to train on and `count` evenly spaced others (at most a fifth) to hold out.
 
@@ -168,8 +174,7 @@ def hold_out(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]
     """
     if len(paths) == 1:
         return list(paths), list(paths)
-    count = max(1, min(count, len(paths) // 5))
-    held = {paths[i * len(paths) // count] for i in range(count)}
+    held = set(choose(paths, max(1, min(count, len(paths) // 5))))
     return [path for path in paths if path not in held], sorted(held)
 
 

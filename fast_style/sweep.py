@@ -150,12 +150,6 @@ def held_out_images(config: Config) -> list[Path]:
     return hold_out(scan_images(find_images(paths)).usable, data.held_out)[1]
 
 
-def choose(paths: Sequence[Path], count: int) -> tuple[Path, ...]:
-    """Give so many of them, evenly spaced."""
-    count = min(count, len(paths))
-    return tuple(paths[index * len(paths) // count] for index in range(count))
-
-
 def load_photo(path: Path, size: int) -> Tensor:
     """Load a photo as (3, H, W) with a long edge of `size`. Raises ImageError."""
     return resize_long_edge(load_image(path), size)

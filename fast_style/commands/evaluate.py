@@ -25,11 +25,10 @@ from fast_style.evaluation import (
     training_objective,
 )
 from fast_style.files import atomic_write
-from fast_style.formats.encoding import format_of
-from fast_style.images import image_to_tensor, save_image, to_float
+from fast_style.images import format_of, image_to_tensor, save_image, to_float
 from fast_style.monitoring import TensorBoardMonitor
 from fast_style.networks.transformer import TransformerNet
-from fast_style.photos import find_images, scan_images
+from fast_style.photos import choose, find_images, scan_images
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,15 +83,13 @@ def _evaluate(options: argparse.Namespace) -> int:
         check_writable(path)
     model = load_model(path)
     found = scan_images(find_images([options.images])).usable
-    count = min(options.n, len(found))
-    chosen = [found[i * len(found) // count] for i in range(count)]
-    paths = list(center_crops(chosen, max(options.sizes)))
+    paths = list(center_crops(choose(found, options.n), max(options.sizes)))
     criterion = training_objective(model, style_image=options.style, device=options.device)
     smallest = torch.zeros(1, 3, *[min(options.sizes)] * 2, device=resolve_device(options.device))
     criterion(smallest, criterion.content_targets(smallest))
     certificates = []
     for size, initial in itertools.product(options.sizes, options.initial):
-        print(f"{size}×{size} from {initial}: {count} images", flush=True)
+        print(f"{size}×{size} from {initial}: {len(paths)} images", flush=True)
         certificates.append(
             certify(
                 model.network,

@@ -18,8 +18,7 @@ from fast_style.commands import catch_signals, check_writable, run
 from fast_style.config import BaselineConfig, load_recipe, to_dict
 from fast_style.devices import resolve_device
 from fast_style.files import atomic_write
-from fast_style.formats.encoding import format_of
-from fast_style.images import load_image, resize_long_edge, save_image
+from fast_style.images import format_of, load_image, resize_long_edge, save_image
 from fast_style.losses import Losses
 from fast_style.monitoring import Monitor, ProgressMonitor, TensorBoardMonitor
 from fast_style.networks.vgg import layer_indices

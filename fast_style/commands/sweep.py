@@ -21,7 +21,7 @@ from fast_style.config import to_dict
 from fast_style.devices import resolve_device
 from fast_style.images import load_image, save_image
 from fast_style.monitoring import TensorBoardMonitor
-from fast_style.photos import find_images, scan_images
+from fast_style.photos import choose, find_images, scan_images
 from fast_style.preparation import load_style_image
 from fast_style.sheet import comparison_sheet
 from fast_style.sweep import (
@@ -29,7 +29,6 @@ from fast_style.sweep import (
     CombinationError,
     Job,
     check,
-    choose,
     held_out_images,
     load_photo,
     make_pictures,
