@@ -33,6 +33,7 @@ _USER_MISTAKES = frozenset(
         "OptimizationError",
         "ProcessLostError",
         "TrainingError",
+        "VideoError",
         "WeightsError",
     )
 )

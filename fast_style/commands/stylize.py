@@ -21,6 +21,7 @@ from fast_style import distributed
 from fast_style.batch import Result, Saving, is_memory_error, run_jobs
 from fast_style.checkpoint import CheckpointError, find_model, shipped_models
 from fast_style.commands import check_writable, run
+from fast_style.commands.clips import add_clip_options, has_clips, stylize_clips
 from fast_style.formats import rowwise
 from fast_style.formats.encoding import WITH_DEPTH
 from fast_style.images import (
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with distributed.joined():
             with distributed.only_main_speaks():
                 options = _parser().parse_args(arguments)
+            if has_clips(options):
+                return stylize_clips(options, lambda model: _load(model, options))
             return _sheet(options) if options.sheet else _stylize(options)
 
     # Strips of ordinary images are smaller; those of huge ones must leave no holes in the memory.
@@ -98,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("--preserve-color", choices=("off", "luma", "histogram"), default="off")
     look.add_argument("--size", type=int, metavar="LONG_EDGE", help="of the output")
     look.add_argument("--stroke-scale", type=float, default=1.0, help="2: strokes twice as large")
+    add_clip_options(parser)
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     machine.add_argument(

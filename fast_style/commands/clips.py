@@ -1,0 +1,183 @@
+"""What `stylize` does with clips: video files, animations, numbered pictures."""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from fast_style import distributed
+from fast_style.checkpoint import CheckpointError, find_model
+from fast_style.stylization import Stylizer
+from fast_style.video import (
+    Coding,
+    StylizedClip,
+    VideoError,
+    is_clip,
+    is_finished,
+    named_output,
+    stylize_clip,
+)
+
+_NOT_FOR_CLIPS = ("sheet", "format", "depth", "keep_metadata", "manifest", "json", "recursive")
+
+
+def add_clip_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that only clips have."""
+    clips = parser.add_argument_group("clips")
+    clips.add_argument(
+        "--codec",
+        metavar="NAME",
+        help="h264, hevc, av1, vp9, prores or ffv1 (default: by the output's ending)",
+    )
+    clips.add_argument(
+        "--pixel-format",
+        metavar="NAME",
+        help="how colours are stored, as FFmpeg names it: yuv444p (default: the codec's usual)",
+    )
+    clips.add_argument(
+        "--steady",
+        action=argparse.BooleanOptionalAction,
+        help="blend along the motion, against flicker (default: where the file has motion vectors)",
+    )
+    clips.add_argument(
+        "--rate",
+        type=_rate,
+        default=Fraction(25),
+        metavar="FPS",
+        help="frames a second of numbered pictures, as 25 or 30000/1001 (default: 25)",
+    )
+    clips.add_argument(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help="frames in work at once, each on one core; the result is the same (default: as many "
+        "as there are cores)",
+    )
+
+
+def has_clips(options: argparse.Namespace) -> bool:
+    """Return whether what is to be stylized is clips. Raises VideoError for clips among photos."""
+    found = [source for source in options.images if is_clip(source, options.output)]
+    if found and len(found) < len(options.images):
+        other = next(source for source in options.images if source not in found)
+        raise VideoError(f"{found[0]} is a clip and {other} is not: stylize them apart")
+    return bool(found)
+
+
+def stylize_clips(options: argparse.Namespace, load: Callable[[Path], Stylizer]) -> int:
+    """Stylize this process's share of the clips; return 1 where a part of one was lost."""
+    for name in _NOT_FOR_CLIPS:
+        if getattr(options, name) not in (None, False):
+            raise VideoError(f"--{name.replace('_', '-')} does nothing for a clip: leave it out")
+    if len(options.model) != 1:
+        raise CheckpointError("a clip needs one --model, as in --model wave")
+    model = find_model(options.model[0])
+    jobs = [
+        (Path(source), named_output(source, model.stem, options.output))
+        for source in options.images
+    ]
+    if len({output for _, output in jobs}) < len(jobs):
+        raise VideoError(f"{options.output}: several clips would become one file: name a folder")
+    share = jobs[distributed.rank() :: distributed.world_size()]
+    waiting = []
+    for source, output in share:
+        if output.exists() and source.exists() and output.samefile(source):
+            raise VideoError(f"{output}: is the input, which is never overwritten")
+        if is_finished(output) and not options.overwrite:
+            print(f"{output}: already there; --overwrite redoes it", file=sys.stderr)
+        else:
+            waiting.append((source, output))
+    if not waiting:
+        return 0
+    stylizer = load(model)
+    return max([_stylize(stylizer, *job, options, alone=len(jobs) == 1) for job in waiting])
+
+
+def _stylize(
+    stylizer: Stylizer, source: Path, output: Path, options: argparse.Namespace, *, alone: bool
+) -> int:
+    try:
+        with _Progress(str(source)) as progress:
+            output.parent.mkdir(parents=True, exist_ok=True)
+            result = stylize_clip(
+                stylizer,
+                source,
+                output,
+                coding=Coding(
+                    codec=options.codec,
+                    quality=options.quality,
+                    pixel_format=options.pixel_format,
+                ),
+                steady=options.steady,
+                workers=options.workers,
+                rate=options.rate,
+                on_note=progress.note,
+                on_frame=progress.frame,
+            )
+    except VideoError as error:
+        if alone:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{output} ({_summary(result)})")
+    if result.damage:
+        print(f"error: {source}: {result.damage}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _summary(result: StylizedClip) -> str:
+    done = result.frames - result.resumed
+    parts = [f"{result.frames} frames", f"{result.seconds:.1f} s"]
+    if done and result.seconds > 0:
+        parts.append(f"{done / result.seconds:.1f} frames/s")
+    if result.resumed:
+        parts.append(f"{result.resumed} of them made before")
+    if result.steadied:
+        parts.append("steadied")
+    return ", ".join(parts)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Tells a person how far it is, with frames a second and the time that is left."""
+
+    name: str
+    bar: Any = None
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def note(self, note: str) -> None:
+        print(f"{self.name}: {note}", file=sys.stderr)
+
+    def frame(self, done: int, total: int | None) -> None:
+        if not sys.stderr.isatty() or distributed.world_size() > 1:
+            return
+        if self.bar is None:
+            # Only here, since importing it takes its time.
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=total, initial=done - 1, unit="frame", dynamic_ncols=True)
+        self.bar.update(done - self.bar.n)
+
+
+def _rate(text: str) -> Fraction:
+    with contextlib.suppress(ValueError, ZeroDivisionError):
+        if (rate := Fraction(text)) > 0:
+            return rate
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of frames a second")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)

@@ -1,0 +1,19 @@
+"""Video: clips in, stylized clips out, with their sound, their times, and steady strokes.
+
+`is_clip` says whether an input is one, `stylize_clip` does it all. PyAV, which carries FFmpeg, is
+imported when a clip is opened.
+"""
+
+from fast_style.video.clips import VideoError, is_clip
+from fast_style.video.coding import Coding
+from fast_style.video.stylizing import StylizedClip, is_finished, named_output, stylize_clip
+
+__all__ = [
+    "Coding",
+    "StylizedClip",
+    "VideoError",
+    "is_clip",
+    "is_finished",
+    "named_output",
+    "stylize_clip",
+]

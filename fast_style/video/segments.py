@@ -1,0 +1,108 @@
+"""The shelf on which the encoded segments of a clip wait to be joined.
+
+A clip is encoded in segments, each by an encoder of its own: what was finished when a run was
+killed need not be done again, and a run that was killed gives the bits of one that was not.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from torch import Tensor
+
+from fast_style.files import atomic_write
+from fast_style.images import ImageError, Picture, read_picture, write_picture
+
+_HEADER = struct.Struct("<qqqBI")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One encoded packet: its bytes, its times in the time base of the stream."""
+
+    data: bytes
+    pts: int
+    dts: int
+    duration: int
+    is_key: bool
+
+
+class Segments:
+    """The finished segments of a run, in a folder of their own.
+
+    `key` is all that they depend on: those of another run are thrown away.
+    """
+
+    def __init__(self, folder: Path, key: Mapping[str, object]) -> None:
+        self._folder = folder
+        text = json.dumps(key, sort_keys=True, default=str)
+        stored = folder / "run.json"
+        if not (stored.exists() and stored.read_text(encoding="utf-8") == text):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            with atomic_write(stored) as file:
+                file.write(text.encode())
+        self.count = 0
+        while self._path(self.count).exists():
+            self.count += 1
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Callable[[Record], None]]:
+        """Give what appends to the next segment, which is there only when it is whole."""
+        with atomic_write(self._path(self.count)) as file:
+            yield lambda record: _write(file, record)
+        self.count += 1
+        # What the finished segment began with is not needed any more.
+        self._state(self.count - 1).unlink(missing_ok=True)
+
+    def read(self, *, data: bool = True) -> Iterator[Record]:
+        """Yield the packets of all segments, decoding times in order; without `data` only times."""
+        last: int | None = None
+        for index in range(self.count):
+            with self._path(index).open("rb") as file:
+                while header := file.read(_HEADER.size):
+                    pts, dts, duration, is_key, size = _HEADER.unpack(header)
+                    # Where frame times are uneven, a segment's first packets may be due before
+                    # the end of the one before: there is room in between.
+                    last = dts if last is None else max(dts, last + 1)
+                    content = file.read(size) if data else b""
+                    if not data:
+                        file.seek(size, os.SEEK_CUR)
+                    yield Record(content, pts, last, duration, bool(is_key))
+
+    def save_state(self, state: Tensor) -> None:
+        """Keep (3, H, W) uint8 for whoever begins the segment after the one being written."""
+        write_picture(Picture(pixels=state), self._state(self.count + 1))
+
+    def state(self) -> Tensor | None:
+        """Return what the segment before the next one left, if it did."""
+        try:
+            return read_picture(self._state(self.count)).pixels.clone()
+        except ImageError:
+            return None
+
+    def scratch(self, suffix: str) -> Path:
+        """Return where the result is put together."""
+        return self._folder / f"joined{suffix}"
+
+    def remove(self) -> None:
+        """Remove all of it: the result is there."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{index:05d}.packets"
+
+    def _state(self, index: int) -> Path:
+        return self._folder / f"{index:05d}.png"
+
+
+def _write(file: BinaryIO, record: Record) -> None:
+    size = len(record.data)
+    file.write(_HEADER.pack(record.pts, record.dts, record.duration, record.is_key, size))
+    file.write(record.data)
