@@ -1,6 +1,7 @@
 """`scripts/evaluate.py --model wave --images DIR`: a network against the optimisation baseline."""
 
 import argparse
+import dataclasses
 import itertools
 import json
 import math
@@ -25,10 +26,12 @@ from fast_style.evaluation import (
     training_objective,
 )
 from fast_style.files import atomic_write
-from fast_style.images import format_of, image_to_tensor, save_image, to_float
+from fast_style.images import format_of, image_to_tensor, load_image, save_image, to_float
 from fast_style.monitoring import TensorBoardMonitor
 from fast_style.networks.transformer import TransformerNet
 from fast_style.photos import choose, find_images, scan_images
+from fast_style.stylization import Stylizer
+from fast_style.video import format_stability, measure_stability
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves")
     parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
     parser.add_argument("--stamp", action="store_true", help="store it in the model's metadata")
+    parser.add_argument(
+        "--video-stability",
+        action="store_true",
+        help="measure instead how much the model flickers under known motions (default: off)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     options = parser.parse_args(arguments)
     return run(lambda: _evaluate(options))
@@ -81,6 +89,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     path = find_model(options.model)
     if options.stamp:
         check_writable(path)
+    if options.video_stability:
+        return _measure_stability(options, path)
     model = load_model(path)
     found = scan_images(find_images([options.images])).usable
     paths = list(center_crops(choose(found, options.n), max(options.sizes)))
@@ -104,6 +114,20 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     print(format_table(certificates))
     _write(options, path, model, certificates)
+    return 0
+
+
+def _measure_stability(options: argparse.Namespace, path: Path) -> int:
+    stylizer = Stylizer(path, device=options.device)
+    found = scan_images(find_images([options.images])).usable
+    photos = [load_image(photo) for photo in choose(found, options.n)]
+    results = measure_stability(stylizer, photos)
+    print(format_stability(results))
+    if options.json:
+        scores = [dataclasses.asdict(result) for result in results]
+        data = {"model": path.name, "photos": len(photos), "stability": scores}
+        with atomic_write(options.json) as file:
+            file.write(json.dumps(data, indent=1).encode())
     return 0
 
 

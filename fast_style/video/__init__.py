@@ -6,14 +6,18 @@ imported when a clip is opened.
 
 from fast_style.video.clips import VideoError, is_clip
 from fast_style.video.coding import Coding
+from fast_style.video.stability import Stability, format_stability, measure_stability
 from fast_style.video.stylizing import StylizedClip, is_finished, named_output, stylize_clip
 
 __all__ = [
     "Coding",
+    "Stability",
     "StylizedClip",
     "VideoError",
+    "format_stability",
     "is_clip",
     "is_finished",
+    "measure_stability",
     "named_output",
     "stylize_clip",
 ]

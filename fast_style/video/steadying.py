@@ -7,8 +7,8 @@ photo now. So nothing is blended where something has come into view, the light h
 scene.
 
 Vectors are those of an encoder, which wants few bits, not the true motion; keyframes have none, and
-in a stream with B-frames they may point elsewhere than to the frame before. So for each block the
-best of a few candidates is taken: the stream's, what most blocks do, what the block did before, and
+others may point to frames further back. So for each block the best of a few candidates is taken:
+the stream's, as if over one frame or several, what most blocks do, what the block did before, and
 standing still. Motion is rounded to whole pixels: interpolating anew in every frame would blur.
 """
 
@@ -25,13 +25,20 @@ from fast_style.video.clips import BLOCK, Motion
 # in 1/255 at which it is down to a third of that.
 _MOST = 0.85
 _TOLERANCE = 6.0
-# The windows, in pixels, in which photos are compared: to choose a motion, and to blend.
-_WINDOW = 5
 # A candidate must be this much better, in 1/255, than those before it: motion that jumps between
 # equal choices tears strokes.
 _BIAS = 0.25
+# An encoder may refer to frames further back: then its vectors are multiples of the motion.
+_FRAMES_BACK = (1, 2, 3)
+# Photos are compared at every second pixel a side.
+_SAMPLE = 2
+# The channel that is taken for the light: most of it is green.
+_GREEN = 1
+# How much a blend that has lost contrast is sharpened for it, and the most.
+_SHARPENING = 1.5
+_MOST_SHARPENING = 0.5
 
-Field = npt.NDArray[np.int64]
+Field = npt.NDArray[np.int32]
 
 
 class Steadier:
@@ -61,24 +68,26 @@ class Steadier:
     @torch.inference_mode()
     def add(self, photo: Tensor, stylized: Tensor, motion: Motion | None) -> Tensor:
         """(3, h, w) photo and (3, H, W) stylized, uint8 -> (3, H, W) uint8: steady a frame."""
-        sized = _sized(photo, stylized)
+        sized, stylized = _sized(photo, stylized), stylized.contiguous()
         if self._look is None or self._photo is None or self._look.shape != stylized.shape:
-            self._field, steadied = None, stylized
+            self._field = None
         else:
             scale = stylized.shape[-1] / photo.shape[-1], stylized.shape[-2] / photo.shape[-2]
             candidates = _candidates(motion, self._field, stylized, scale)
-            moved, self._field = _best(self._photo, sized, candidates)
-            weight = _weight(sized, self._photo.flatten(1)[:, moved])
-            before = self._look.flatten(1)[:, moved].float()
+            places, self._field = _best(self._photo, sized, candidates)
+            weight = _weight(sized, _moved(self._photo, places))
             now = stylized.float()
-            steadied = (now + weight * (before - now)).round().to(torch.uint8)
-        self._photo, self._look = sized, steadied
-        return steadied
+            blended = now.lerp(_moved(self._look, places).float(), weight)
+            # What is shown is sharpened; what the next frame is blended with is not.
+            self._photo, self._look = sized, blended.round().to(torch.uint8)
+            return _sharpened(blended, now)
+        self._photo, self._look = sized, stylized
+        return stylized
 
 
 def _sized(photo: Tensor, like: Tensor) -> Tensor:
     if photo.shape[-2:] == like.shape[-2:]:
-        return photo
+        return photo.contiguous()
     return to_uint8(resize(to_float(photo), *like.shape[-2:]))
 
 
@@ -87,18 +96,20 @@ def _candidates(
 ) -> list[Field]:
     """Return fields of whole pixels, (rows, columns, 2), to choose from, the likeliest first."""
     rows, columns = -(-like.shape[-2] // BLOCK), -(-like.shape[-1] // BLOCK)
-    still = np.zeros((rows, columns, 2), np.int64)
+    still = np.zeros((rows, columns, 2), np.int32)
     candidates = []
     if motion is not None and not np.isnan(motion).all():
         overall = np.nanmedian(motion.reshape(-1, 2), 0)
         filled = np.where(np.isnan(motion), overall, motion) * np.array(scale, np.float32)
-        candidates = [still + np.rint(overall * scale).astype(np.int64)]
         y = (np.arange(rows) * motion.shape[0] // rows)[:, None]
         x = np.arange(columns) * motion.shape[1] // columns
-        candidates.append(np.rint(filled[y, x]).astype(np.int64))
+        for frames in _FRAMES_BACK:
+            candidates.append(still + np.rint(overall * scale / frames).astype(np.int32))
+        for frames in _FRAMES_BACK:
+            candidates.append(np.rint(filled[y, x] / frames).astype(np.int32))
     if before is not None:
         overall = np.median(before.reshape(-1, 2), 0)
-        candidates += [still + np.rint(overall).astype(np.int64), before]
+        candidates += [still + np.rint(overall).astype(np.int32), before]
     return _distinct([*candidates, still])
 
 
@@ -113,13 +124,14 @@ def _distinct(fields: list[Field]) -> list[Field]:
 def _best(before: Tensor, now: Tensor, candidates: list[Field]) -> tuple[Tensor, Field]:
     """Return where each pixel was, as an index into the flat image, and the field it makes."""
     height, width = now.shape[-2:]
-    light = now.float().mean(0)
-    old = before.float().mean(0).flatten()
+    light = now[_GREEN, ::_SAMPLE, ::_SAMPLE].float()
+    old = before[_GREEN].flatten().float()
     lowest: Tensor | None = None
     chosen = torch.zeros(candidates[0].shape[:2], dtype=torch.long)
     for index, candidate in enumerate(candidates):
-        places = _places(torch.from_numpy(candidate), height, width)
-        error = _by_block((light - old[places]).abs()) + index * _BIAS
+        places = _places(torch.from_numpy(candidate), height, width, sample=_SAMPLE)
+        moved = old.index_select(0, places.flatten()).view_as(light)
+        error = _by_block((light - moved).abs(), BLOCK // _SAMPLE) + index * _BIAS
         if lowest is None:
             lowest = error
             continue
@@ -131,24 +143,63 @@ def _best(before: Tensor, now: Tensor, candidates: list[Field]) -> tuple[Tensor,
     return _places(field, height, width), field.numpy()
 
 
-def _places(field: Tensor, height: int, width: int) -> Tensor:
-    """(rows, columns, 2) of blocks -> (height, width): where each pixel was."""
-    dense = field.repeat_interleave(BLOCK, 0)[:height].repeat_interleave(BLOCK, 1)[:, :width]
-    y = (torch.arange(height)[:, None] + dense[..., 1]).clamp_(0, height - 1)
-    x = (torch.arange(width) + dense[..., 0]).clamp_(0, width - 1)
-    return y * width + x
+def _places(field: Tensor, height: int, width: int, *, sample: int = 1) -> Tensor:
+    """(rows, columns, 2) of blocks -> where each pixel was, or each `sample`th one a side."""
+    rows = torch.arange(0, height, sample, dtype=torch.int32)
+    columns = torch.arange(0, width, sample, dtype=torch.int32)
+    shifts = [_spread(field[..., i], BLOCK // sample) for i in (0, 1)]
+    across, down = (shift[: len(rows), : len(columns)] for shift in shifts)
+    y = (rows[:, None] + down).clamp_(0, height - 1)
+    return y.mul_(width).add_((columns + across).clamp_(0, width - 1))
 
 
-def _by_block(difference: Tensor) -> Tensor:
+def _spread(blocks: Tensor, size: int) -> Tensor:
+    """(rows, columns) -> (rows * size, columns * size)."""
+    rows, columns = blocks.shape
+    spread = blocks[:, None, :, None].expand(rows, size, columns, size)
+    return spread.reshape(rows * size, columns * size)
+
+
+def _moved(image: Tensor, places: Tensor) -> Tensor:
+    """(3, H, W) -> (3, H, W): fetch each pixel from its place. Plane by plane is the fastest."""
+    planes = [plane.flatten().index_select(0, places.flatten()) for plane in image]
+    return torch.stack(planes).view_as(image)
+
+
+def _by_block(difference: Tensor, size: int = BLOCK) -> Tensor:
     """(H, W) -> (rows, columns): the mean over each block and those around it."""
-    blocks = F.avg_pool2d(difference[None, None], BLOCK, ceil_mode=True)
+    blocks = F.avg_pool2d(difference[None, None], size, ceil_mode=True)
     return F.avg_pool2d(blocks, 3, stride=1, padding=1, count_include_pad=False)[0, 0]
+
+
+def _around(image: Tensor) -> Tensor:
+    """(H, W): the mean of 3×3 pixels. By sums of shifted images: pooling takes five times that."""
+    padded = F.pad(image[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
 
 
 def _weight(now: Tensor, moved: Tensor) -> Tensor:
     """(3, H, W) photo, (3, H, W) photo before, moved -> (H, W): how much of the look is kept."""
-    difference = (now.float() - moved.float()).abs().amax(0)
-    around = F.avg_pool2d(
-        difference[None, None], _WINDOW, stride=1, padding=_WINDOW // 2, count_include_pad=False
-    )[0, 0]
-    return _MOST * torch.exp(-((around / _TOLERANCE) ** 2))
+    height, width = now.shape[-2:]
+    difference = (now.to(torch.int16) - moved).abs_().amax(0).float()
+    small = _around(F.avg_pool2d(difference[None, None], _SAMPLE, ceil_mode=True)[0, 0])
+    weight = _MOST * torch.exp(-(small * small) / _TOLERANCE**2)
+    return _spread(weight, _SAMPLE)[:height, :width]
+
+
+def _sharpened(blended: Tensor, stylized: Tensor) -> Tensor:
+    """(3, H, W) -> uint8: give each block of a blend the contrast that its strokes have alone."""
+    light = blended[_GREEN]
+    lost = _detail(stylized[_GREEN]) / _detail(light).clamp(min=1)
+    amount = _spread(_SHARPENING * (lost - 1).clamp(0, _MOST_SHARPENING), BLOCK)
+    height, width = light.shape
+    sharper = amount[:height, :width] * (light - _around(light))
+    return (blended + sharper).clamp_(0, 255).round_().to(torch.uint8)
+
+
+def _detail(light: Tensor) -> Tensor:
+    """(H, W) -> (rows, columns): how much neighbouring pixels differ, block by block."""
+    across = F.pad((light[:, 1:] - light[:, :-1]).abs(), (0, 1))
+    down = F.pad((light[1:] - light[:-1]).abs(), (0, 0, 0, 1))
+    return _by_block(across + down)

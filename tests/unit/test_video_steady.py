@@ -1,0 +1,205 @@
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("av", reason="needs PyAV: pip install 'fast-style[video]'")
+
+from clips import moving, write_clip
+
+from fast_style.checkpoint import save_model
+from fast_style.commands import evaluate
+from fast_style.networks.transformer import TransformerNet
+from fast_style.stylization import Stylizer
+from fast_style.video import measure_stability
+from fast_style.video.reading import FileSource
+from fast_style.video.steadying import Steadier
+
+
+def texture(height: int, width: int, seed: int = 0) -> Tensor:
+    """Draw (3, H, W) uint8 that looks different everywhere."""
+    random = np.random.RandomState(seed)
+    coarse = random.uniform(0, 255, (3, height // 4 + 2, width // 4 + 2))
+    fine = np.repeat(np.repeat(coarse, 4, 1), 4, 2)[:, :height, :width]
+    blurred = sum(np.roll(fine, (i, j), (1, 2)) for i in range(-2, 3) for j in range(-2, 3)) / 25
+    return torch.from_numpy(blurred.round().astype(np.uint8))
+
+
+def strokes(frame: Tensor, index: int) -> Tensor:
+    """Stand in for a network that flickers: strokes that are elsewhere in every frame."""
+    generator = torch.Generator().manual_seed(index)
+    noise = torch.randint(-40, 41, frame.shape, generator=generator)
+    return (frame.int() + noise).clamp(0, 255).to(torch.uint8)
+
+
+def window(photo: Tensor, x: int, y: int, height: int = 64, width: int = 96) -> Tensor:
+    return photo[:, y : y + height, x : x + width].contiguous()
+
+
+def vectors(x: float, y: float, height: int = 64, width: int = 96) -> np.ndarray:
+    field = np.empty((height // 8, width // 8, 2), np.float32)
+    field[...] = (x, y)
+    return field
+
+
+def flicker(frames: list[Tensor], step: tuple[int, int]) -> float:
+    x, y = step
+    pairs = itertools.pairwise(frames[2:])
+    moved = [
+        before[:, y:, x:].float() - after[:, : after.shape[1] - y, : after.shape[2] - x].float()
+        for before, after in pairs
+    ]
+    return float(torch.stack([one[:, 8:-8, 8:-8].abs().mean() for one in moved]).mean())
+
+
+def test_strokes_follow_a_pan() -> None:
+    photo = texture(120, 160)
+    frames = [window(photo, 3 * i, i) for i in range(8)]
+    looks = [strokes(frame, i) for i, frame in enumerate(frames)]
+    steadier = Steadier()
+    steadied = [
+        steadier.add(frame, look, vectors(3, 1) if i else None)
+        for i, (frame, look) in enumerate(zip(frames, looks, strict=True))
+    ]
+    assert flicker(steadied, (3, 1)) < 0.5 * flicker(looks, (3, 1))
+
+
+def test_vectors_that_point_further_back_are_understood() -> None:
+    photo = texture(120, 160)
+    frames = [window(photo, 3 * i, i) for i in range(8)]
+    looks = [strokes(frame, i) for i, frame in enumerate(frames)]
+    steadier = Steadier()
+    steadied = [
+        steadier.add(frame, look, vectors(6, 2) if i else None)
+        for i, (frame, look) in enumerate(zip(frames, looks, strict=True))
+    ]
+    assert flicker(steadied, (3, 1)) < 0.5 * flicker(looks, (3, 1))
+
+
+def test_wrong_vectors_are_not_followed() -> None:
+    """Those of an encoder serve its bits, not the truth: standing still fits better here."""
+    photo = window(texture(120, 160), 0, 0)
+    looks = [strokes(photo, i) for i in range(8)]
+    steadier = Steadier()
+    steadied = [steadier.add(photo, look, vectors(9, -5)) for look in looks]
+    assert flicker(steadied, (0, 0)) < 0.5 * flicker(looks, (0, 0))
+
+
+def test_a_keyframe_goes_on_as_the_frames_before_it() -> None:
+    photo = texture(120, 160)
+    frames = [window(photo, 3 * i, i) for i in range(8)]
+    looks = [strokes(frame, i) for i, frame in enumerate(frames)]
+    steadier = Steadier()
+    steadied = [
+        steadier.add(frame, look, None if i in (0, 5) else vectors(3, 1))
+        for i, (frame, look) in enumerate(zip(frames, looks, strict=True))
+    ]
+    assert flicker(steadied[3:], (3, 1)) < 0.5 * flicker(looks[3:], (3, 1))
+
+
+def test_a_cut_shows_nothing_of_the_scene_before() -> None:
+    first, second = window(texture(120, 160, 1), 0, 0), window(texture(120, 160, 2), 0, 0)
+    steadier = Steadier()
+    steadier.add(first, first, None)
+    after = steadier.add(second, second, vectors(0, 0))
+    ghost = (after.float() - second.float()).abs()
+    assert ghost.mean() < 0.02 * (first.float() - second.float()).abs().mean()
+
+
+def test_no_ghost_is_left_behind_a_moving_object() -> None:
+    """A square crosses a photo that pans: where it has just been, only the photo is seen."""
+    photo = texture(160, 240)
+    color = torch.tensor([250, 30, 40], dtype=torch.uint8)[:, None, None]
+    steadier = Steadier()
+    for i in range(12):
+        empty = window(photo, 2 * i, i, 96, 128)
+        left = 6 + 7 * i
+        frame = empty.clone()
+        frame[:, 30:54, left : left + 24] = color
+        steadied = steadier.add(frame, strokes(frame, i), vectors(2, 1, 96, 128) if i else None)
+        if i:
+            behind = np.s_[:, 30:54, left - 7 : left]
+            photo_there, seen = (one[behind].float().mean((1, 2)) for one in (empty, steadied))
+            ghost = (seen - photo_there).abs()
+            square = (color.float()[:, 0, 0] - photo_there).abs()
+            assert (ghost < 0.1 * square + 5).all()
+
+
+def test_a_state_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", moving(8))
+    frames = list(FileSource(clip).frames(motion=True))
+    looks = [strokes(frame.pixels, i) for i, frame in enumerate(frames)]
+    whole = Steadier()
+    for frame, look in zip(frames[:4], looks[:4], strict=True):
+        whole.add(frame.pixels, look, frame.motion)
+    resumed = Steadier(whole.state.clone())
+    whole.forget_motion()
+    for frame, look in zip(frames[4:], looks[4:], strict=True):
+        wanted = whole.add(frame.pixels, look, frame.motion)
+        assert torch.equal(resumed.add(frame.pixels, look, frame.motion), wanted)
+
+
+def test_a_result_of_another_size_is_steadied_too() -> None:
+    photo = texture(120, 160)
+    frames = [window(photo, 3 * i, i) for i in range(6)]
+    looks = [
+        strokes(torch.from_numpy(np.repeat(np.repeat(frame.numpy(), 2, 1), 2, 2)), i)
+        for i, frame in enumerate(frames)
+    ]
+    steadier = Steadier()
+    steadied = [
+        steadier.add(frame, look, vectors(3, 1) if i else None)
+        for i, (frame, look) in enumerate(zip(frames, looks, strict=True))
+    ]
+    assert flicker(steadied, (6, 2)) < 0.5 * flicker(looks, (6, 2))
+
+
+def test_a_streams_vectors_say_how_it_pans(tmp_path: Path) -> None:
+    photo = texture(120, 200).permute(1, 2, 0).numpy()
+    frames = [photo[i : i + 96, 3 * i : 3 * i + 128] for i in range(12)]
+    clip = write_clip(tmp_path / "a.mp4", frames, options={"crf": "18", "bf": "0", "refs": "1"})
+    found = [frame.motion for frame in FileSource(clip).frames(motion=True)]
+    assert found[0] is None
+    medians = [np.nanmedian(motion.reshape(-1, 2), 0) for motion in found[1:] if motion is not None]
+    assert len(medians) == 11
+    assert np.allclose(np.median(medians, 0), (3, 1), atol=0.25)
+
+
+@pytest.mark.parametrize(("degrees", "turned"), [(90, (-1, 3)), (180, (-3, -1)), (270, (1, -3))])
+def test_vectors_turn_with_the_clip(tmp_path: Path, degrees: int, turned: tuple[int, int]) -> None:
+    from clips import turn
+
+    photo = texture(120, 200).permute(1, 2, 0).numpy()
+    frames = [photo[i : i + 96, 3 * i : 3 * i + 128] for i in range(6)]
+    clip = write_clip(tmp_path / "a.mp4", frames, options={"crf": "18", "bf": "0", "refs": "1"})
+    turn(clip, degrees)
+    found = [frame.motion for frame in FileSource(clip).frames(motion=True)]
+    medians = [np.nanmedian(motion.reshape(-1, 2), 0) for motion in found[1:] if motion is not None]
+    assert np.allclose(np.median(medians, 0), turned, atol=0.25)
+
+
+def test_what_changes_nothing_flickers_as_its_input(tiny_network: TransformerNet) -> None:
+    photos = [texture(190, 260).float() / 255]
+    scores = measure_stability(Stylizer(tiny_network, strength=0), photos)
+    assert [one.motion for one in scores] == ["pan (3, 1)", "still, noise 2", "still, light ±6 %"]
+    for one in scores:
+        assert one.stylized == pytest.approx(one.clip, abs=1.5)
+        assert one.steadied < one.stylized + 0.5
+        assert one.sharpness > 0.85
+
+
+def test_evaluate_prints_the_scores(
+    tiny_network: TransformerNet,
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    save_model(tmp_path / "tiny.pth", tiny_network, metadata={"config": {}, "step": 0})
+    arguments = ["--model", str(tmp_path / "tiny.pth"), "--images", str(photos), "--n", "1"]
+    arguments += ["--video-stability", "--json", str(tmp_path / "scores.json")]
+    assert evaluate.main(arguments) == 0
+    assert "| pan (3, 1) |" in capsys.readouterr().out
+    assert '"motion": "still, noise 2"' in (tmp_path / "scores.json").read_text(encoding="utf-8")
