@@ -1,0 +1,113 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("av", reason="needs PyAV: pip install 'fast-style[video]'")
+
+from clips import moving, read_clip, write_clip
+
+from fast_style.checkpoint import save_model
+from fast_style.commands import stylize
+from fast_style.networks.transformer import TransformerNet
+
+
+@pytest.fixture
+def model(tiny_network: TransformerNet, tmp_path: Path) -> str:
+    save_model(tmp_path / "tiny.pth", tiny_network, metadata={"config": {}, "step": 0})
+    return str(tmp_path / "tiny.pth")
+
+
+def test_a_clip_is_stylized_beside_itself_once(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_clip(tmp_path / "a.mp4", moving(5))
+    assert stylize.main(["--model", model, str(clip)]) == 0
+    output = tmp_path / "a.tiny.mp4"
+    told = capsys.readouterr().out
+    assert told.startswith(f"{output} (5 frames, ")
+    assert "frames/s, steadied)" in told
+    before = output.stat().st_mtime_ns
+    assert stylize.main(["--model", model, str(clip)]) == 0
+    assert "already there; --overwrite redoes it" in capsys.readouterr().err
+    assert output.stat().st_mtime_ns == before
+    assert stylize.main(["--model", model, str(clip), "--overwrite", "--no-steady"]) == 0
+    assert "steadied" not in capsys.readouterr().out
+    assert output.stat().st_mtime_ns != before
+
+
+def test_several_clips_go_into_a_folder(model: str, tmp_path: Path) -> None:
+    clips = [str(write_clip(tmp_path / f"{name}.mkv", moving(3))) for name in "ab"]
+    assert stylize.main(["--model", model, *clips, "-o", str(tmp_path / "out/")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "a.tiny.mkv",
+        "b.tiny.mkv",
+    ]
+
+
+def test_looks_and_codings_reach_the_clip(model: str, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", moving(3))
+    arguments = ["--model", model, str(clip), "-o", str(tmp_path / "out.mkv"), "--size", "32"]
+    arguments += ["--strength", "0", "--codec", "ffv1", "--workers", "2", "--no-steady"]
+    assert stylize.main(arguments) == 0
+    _, frames = read_clip(tmp_path / "out.mkv")
+    assert frames[0].shape == (24, 32, 3)
+    small = np.array(Image.fromarray(read_clip(clip)[1][0]).resize((32, 24), Image.BICUBIC))
+    assert np.abs(frames[0].astype(int) - small).mean() < 3
+
+
+def test_what_is_lost_is_counted_and_the_exit_code_says_so(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", moving(75), options={"crf": "12", "g": "10"})
+    data = clip.read_bytes()
+    clip.write_bytes(data[: len(data) // 2])
+    assert stylize.main(["--model", model, str(clip), "--no-steady"]) == 1
+    told = capsys.readouterr()
+    assert f"error: {clip}: the last " in told.err
+    assert "s are missing" in told.err
+    assert (tmp_path / "a.tiny.mkv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.mp4", "photo.jpg"], r"a.mp4 is a clip and photo.jpg is not: stylize them apart"),
+        (["a.mp4", "--depth", "16"], r"--depth does nothing for a clip: leave it out"),
+        (["a.mp4", "-o", "a.mp4"], r"a.mp4: is the input, which is never overwritten"),
+        (["a.mp4", "b.mp4", "-o", "c.mp4"], r"c.mp4: several clips would become one file"),
+        (["a.mp4", "-o", "c.txt"], r"c.txt: cannot write a clip as .txt"),
+        (["missing.mp4"], r"missing.mp4: no such file"),
+        (["text.mp4"], r"text.mp4: is no video that FFmpeg knows, or damaged"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(
+    model: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.mp4", "b.mp4"):
+        write_clip(tmp_path / name, moving(2))
+    Image.new("RGB", (8, 8)).save("photo.jpg")
+    Path("text.mp4").write_text("no video", encoding="utf-8")
+    assert stylize.main(["--model", model, *arguments]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert message in told
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_one_clip_that_cannot_be_read_does_not_stop_the_others(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video", encoding="utf-8")
+    good = write_clip(tmp_path / "good.mp4", moving(2))
+    assert stylize.main(["--model", model, str(bad), str(good)]) == 1
+    assert "error: " in capsys.readouterr().err
+    assert (tmp_path / "good.tiny.mp4").exists()
