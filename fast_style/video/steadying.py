@@ -22,12 +22,13 @@ from fast_style.images import resize, to_float, to_uint8
 from fast_style.video.clips import BLOCK, Motion
 
 # The part of the frame before where the photo has not changed at all, and the difference of photos
-# in 1/255 at which it is down to a third of that.
-_MOST = 0.85
+# in 1/255 at which it is down to a third of that. More of it, 0.85, is steadier still, but where
+# the network draws other strokes each time, on a flat wall, the mean of many is a grey wash.
+_MOST = 0.55
 _TOLERANCE = 6.0
-# A candidate must be this much better, in 1/255, than those before it: motion that jumps between
-# equal choices tears strokes.
-_BIAS = 0.25
+# A motion of its own must suit a block so much better, in 1/255, than what all blocks do: noise
+# must not scatter the blocks of a flat wall.
+_BIAS = 1.0
 # An encoder may refer to frames further back: then its vectors are multiples of the motion.
 _FRAMES_BACK = (1, 2, 3)
 # Photos are compared at every second pixel a side.
@@ -35,7 +36,7 @@ _SAMPLE = 2
 # The channel that is taken for the light: most of it is green.
 _GREEN = 1
 # How much a blend that has lost contrast is sharpened for it, and the most.
-_SHARPENING = 1.5
+_SHARPENING = 1.0
 _MOST_SHARPENING = 0.5
 
 Field = npt.NDArray[np.int32]
@@ -94,23 +95,22 @@ def _sized(photo: Tensor, like: Tensor) -> Tensor:
 def _candidates(
     motion: Motion | None, before: Field | None, like: Tensor, scale: tuple[float, float]
 ) -> list[Field]:
-    """Return fields of whole pixels, (rows, columns, 2), to choose from, the likeliest first."""
+    """Return fields of whole pixels, (rows, columns, 2), to choose from: uniform ones first."""
     rows, columns = -(-like.shape[-2] // BLOCK), -(-like.shape[-1] // BLOCK)
     still = np.zeros((rows, columns, 2), np.int32)
-    candidates = []
+    uniform, other = [], []
     if motion is not None and not np.isnan(motion).all():
         overall = np.nanmedian(motion.reshape(-1, 2), 0)
         filled = np.where(np.isnan(motion), overall, motion) * np.array(scale, np.float32)
         y = (np.arange(rows) * motion.shape[0] // rows)[:, None]
         x = np.arange(columns) * motion.shape[1] // columns
         for frames in _FRAMES_BACK:
-            candidates.append(still + np.rint(overall * scale / frames).astype(np.int32))
-        for frames in _FRAMES_BACK:
-            candidates.append(np.rint(filled[y, x] / frames).astype(np.int32))
+            uniform.append(still + np.rint(overall * scale / frames).astype(np.int32))
+            other.append(np.rint(filled[y, x] / frames).astype(np.int32))
     if before is not None:
-        overall = np.median(before.reshape(-1, 2), 0)
-        candidates += [still + np.rint(overall).astype(np.int32), before]
-    return _distinct([*candidates, still])
+        uniform.append(still + np.rint(np.median(before.reshape(-1, 2), 0)).astype(np.int32))
+        other.append(before)
+    return _distinct([*uniform, still, *other])
 
 
 def _distinct(fields: list[Field]) -> list[Field]:
@@ -126,18 +126,18 @@ def _best(before: Tensor, now: Tensor, candidates: list[Field]) -> tuple[Tensor,
     height, width = now.shape[-2:]
     light = now[_GREEN, ::_SAMPLE, ::_SAMPLE].float()
     old = before[_GREEN].flatten().float()
-    lowest: Tensor | None = None
-    chosen = torch.zeros(candidates[0].shape[:2], dtype=torch.long)
-    for index, candidate in enumerate(candidates):
+    errors = []
+    for candidate in candidates:
         places = _places(torch.from_numpy(candidate), height, width, sample=_SAMPLE)
         moved = old.index_select(0, places.flatten()).view_as(light)
-        error = _by_block((light - moved).abs(), BLOCK // _SAMPLE) + index * _BIAS
-        if lowest is None:
-            lowest = error
-            continue
-        better = error < lowest
-        chosen[better] = index
-        lowest = torch.where(better, error, lowest)
+        error = _by_block((light - moved).abs(), BLOCK // _SAMPLE)
+        is_uniform = bool((candidate == candidate[0, 0]).all())
+        errors.append(error if is_uniform else error + _BIAS)
+    stacked_errors = torch.stack(errors)
+    # What suits most blocks is taken where nothing suits better.
+    most = int(stacked_errors.mean((1, 2)).argmin())
+    stacked_errors[most] -= _BIAS
+    chosen = stacked_errors.argmin(0)
     stacked = torch.from_numpy(np.stack(candidates))
     field = stacked.gather(0, chosen[None, ..., None].expand(1, -1, -1, 2))[0]
     return _places(field, height, width), field.numpy()
