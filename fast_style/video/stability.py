@@ -25,13 +25,13 @@ from fast_style.video.encoding import Picture
 from fast_style.video.reading import FileSource, require_av
 from fast_style.video.stylizing import stylize_clip
 
-_HEIGHT, _WIDTH, _FRAMES = 160, 208, 9
+_HEIGHT, _WIDTH, _FRAMES = 160, 208, 11
 _PAN = (3, 1)
 _NOISE = 2 / 255
 _LIGHT = 0.06
 # The network sees beyond the edge what it makes up; and the first frames are not yet steadied.
 _RIM = 24
-_SETTLING = 2
+_SETTLING = 4
 
 # Each motion, and by how many pixels, in x and y, a frame is moved.
 MOTIONS: dict[str, tuple[int, int]] = {

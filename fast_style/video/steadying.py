@@ -24,7 +24,7 @@ from fast_style.video.clips import BLOCK, Motion
 # The part of the frame before where the photo has not changed at all, and the difference of photos
 # in 1/255 at which it is down to a third of that. More of it, 0.85, is steadier still, but where
 # the network draws other strokes each time, on a flat wall, the mean of many is a grey wash.
-_MOST = 0.55
+_MOST = 0.65
 _TOLERANCE = 6.0
 # A motion of its own must suit a block so much better, in 1/255, than what all blocks do: noise
 # must not scatter the blocks of a flat wall.

@@ -184,7 +184,7 @@ def test_vectors_turn_with_the_clip(tmp_path: Path, degrees: int, turned: tuple[
 def test_what_changes_nothing_flickers_as_its_input(
     tiny_network: TransformerNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stability, "_FRAMES", 6)
+    monkeypatch.setattr(stability, "_FRAMES", 7)
     photos = [texture(190, 260).float() / 255]
     scores = measure_stability(Stylizer(tiny_network, strength=0), photos)
     assert [one.motion for one in scores] == ["pan (3, 1)", "still, noise 2", "still, light ±6 %"]
@@ -201,7 +201,7 @@ def test_evaluate_prints_the_scores(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stability, "_FRAMES", 4)
+    monkeypatch.setattr(stability, "_FRAMES", 7)
     save_model(tmp_path / "tiny.pth", tiny_network, metadata={"config": {}, "step": 0})
     arguments = ["--model", str(tmp_path / "tiny.pth"), "--images", str(photos), "--n", "1"]
     arguments += ["--video-stability", "--json", str(tmp_path / "scores.json")]
