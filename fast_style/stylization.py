@@ -7,7 +7,7 @@ strip by strip like the network itself.
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from fast_style.images import (
     write_picture,
 )
 from fast_style.looks import Recolor, like, upsample_along_edges, with_luma_of
-from fast_style.networks.streaming import StreamingTransformer
+from fast_style.networks.streaming import EDGE_PIXELS, Edge, StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 
 Tile = Literal["auto", "off"] | int
@@ -55,6 +55,8 @@ class Stylizer:
     colour and covariance (Gatys et al. 2016, arXiv:1606.05897, section 4).
     `size` stylizes (and returns) the image at this long edge. `stroke_scale` S makes strokes S
     times larger: it stylizes at 1/S of the size and carries the result up along the photo's edges.
+    `edge`: "reflect" mirrors the image around itself before the network and cuts that off after, so
+    that no frame is drawn; "none" gives the network's own edges.
     Raises ValueError for an impossible value, CheckpointError for a model that cannot be loaded.
     """
 
@@ -72,6 +74,7 @@ class Stylizer:
         preserve_color: PreserveColor = "off",
         size: int | None = None,
         stroke_scale: float = 1.0,
+        edge: Edge = "reflect",
     ) -> None:
         if not 0 <= strength <= 1:
             raise ValueError(f"strength {strength} is impossible: it must be between 0 and 1")
@@ -83,11 +86,13 @@ class Stylizer:
             raise ValueError(f"size {size} is impossible: it must be at least 1")
         if tile not in ("auto", "off") and not (isinstance(tile, int) and tile >= 1):
             raise ValueError(f"tile {tile!r}: use auto, off, or a strip's height in pixels")
+        if edge not in get_args(Edge):
+            raise ValueError(f"edge {edge!r}: use reflect or none")
         self.device = resolve_device(device)
         dtype = resolve_precision(precision, self.device)
         if not isinstance(network, TransformerNet):
             network = load_model(find_model(network)).network
-        self._network = StreamingTransformer(network, dtype=dtype, device=self.device)
+        self._network = StreamingTransformer(network, dtype=dtype, device=self.device, edge=edge)
         self._bytes_per_pixel = _HELD_BYTES * network.width * dtype.itemsize / 4
         self._tile: Tile = tile
         self._strength = strength
@@ -175,7 +180,7 @@ class Stylizer:
         if isinstance(self._tile, int):
             return self._network.strips(image, height=self._tile, recompute=True)
         if self._tile == "off":
-            return self._network.strips(image, height=rows)
+            return self._network.strips(image, height=rows + 2 * EDGE_PIXELS)
         held = rows * columns * self._bytes_per_pixel
         most = min(_MOST_HELD, available_memory(self.device) / 2)
         return self._network.strips(image, recompute=held > most)

@@ -98,6 +98,13 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("--preserve-color", choices=("off", "luma", "histogram"), default="off")
     look.add_argument("--size", type=int, metavar="LONG_EDGE", help="of the output")
     look.add_argument("--stroke-scale", type=float, default=1.0, help="2: strokes twice as large")
+    look.add_argument(
+        "--edge",
+        choices=("reflect", "none"),
+        default="reflect",
+        help="reflect: mirror the photo around itself, so that no frame is drawn (default); none: "
+        "the network's own edges",
+    )
     machine = parser.add_argument_group("machine")
     machine.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     machine.add_argument(
@@ -204,6 +211,7 @@ def _load(model: Path, options: argparse.Namespace) -> Stylizer:
         preserve_color=options.preserve_color,
         size=options.size,
         stroke_scale=options.stroke_scale,
+        edge=options.edge,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from synthetic import photo
 from torch import Tensor
 
@@ -33,6 +34,7 @@ LOOKS: list[dict[str, Any]] = [
     {"preserve_color": "histogram"},
     {"stroke_scale": 2.0},
     {"size": 300, "preserve_color": "luma"},
+    {"edge": "none"},
 ]
 
 
@@ -79,6 +81,7 @@ def test_a_network_a_path_and_a_name_are_the_same(
         ({"stroke_scale": float("inf")}, "stroke_scale inf is impossible"),
         ({"tile": 0}, "tile 0: use auto, off"),
         ({"tile": "big"}, "tile 'big': use auto, off"),
+        ({"edge": "mirror"}, "edge 'mirror': use reflect or none"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"device": "abacus"}, "unknown device 'abacus'"),
     ],
@@ -95,6 +98,15 @@ def test_a_batch_is_each_of_its_images(tiny_network: TransformerNet, image: Tens
     images = torch.stack([image, image.flip(-1)])
     assert stylizer(images).shape == (2, 3, 40, 31)
     assert torch.equal(stylizer(images[None])[0, 1], stylizer(images[1]))
+
+
+def test_no_frame_is_drawn_unless_asked_for(tiny_network: TransformerNet, image: Tensor) -> None:
+    with torch.no_grad():
+        own = tiny_network(image[None])[0]
+        mirrored = tiny_network(F.pad(image[None], (8, 8, 8, 8), mode="reflect"))[0, :, 8:-8, 8:-8]
+    for keywords, expected in (({}, mirrored), ({"edge": "none"}, own)):
+        result = Stylizer(tiny_network, **keywords)(image)
+        torch.testing.assert_close(result, expected.clamp(0, 1), atol=1e-4, rtol=0)
 
 
 def test_strength_blends_in_linear_light(
