@@ -29,7 +29,7 @@ from fast_style.images import (
     to_linear_light,
     write_picture,
 )
-from fast_style.looks import Recolor, like, upsample_along_edges, with_luma_of
+from fast_style.looks import Recolor, in_bands, like, upsample_along_edges, with_luma_of
 from fast_style.networks.streaming import EDGE_PIXELS, Edge, StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 
@@ -54,7 +54,7 @@ class Stylizer:
     `preserve_color`: "luma" keeps the photo's chroma; "histogram" gives the result the photo's mean
     colour and covariance (Gatys et al. 2016, arXiv:1606.05897, section 4).
     `size` stylizes (and returns) the image at this long edge. `stroke_scale` S makes strokes S
-    times larger: it stylizes at 1/S of the size and carries the result up along the photo's edges.
+    times larger: it stylizes at 1/S of the size, enlarges the result, and sharpens the photo's edges again.
     `edge`: "reflect" mirrors the image around itself before the network and cuts that off after, so
     that no frame is drawn; "none" gives the network's own edges.
     Raises ValueError for an impossible value, CheckpointError for a model that cannot be loaded.
@@ -172,8 +172,13 @@ class Stylizer:
         height, width = image.shape[-2:]
         small = [max(1, round(edge / self._stroke_scale)) for edge in (height, width)]
         content = resize(to_float(image), *small)
-        stylized = torch.cat([strip.to(image.device) for _, strip in self._run(content)], 1)
-        yield from upsample_along_edges(stylized, content, image)
+        stylized = torch.empty_like(content)
+        for first, strip in self._run(content):
+            stylized[:, first : first + strip.shape[1]] = strip.clamp(0, 1)
+        if self._stroke_scale > 1:
+            yield from upsample_along_edges(stylized, content, image)
+        else:  # then the stylized image is the larger one, and lacks no detail of the photo
+            yield from in_bands(resize(stylized, height, width))
 
     def _run(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
         rows, columns = image.shape[-2:]
