@@ -5,12 +5,13 @@ are described in docs/checkpoints.md.
 """
 
 import contextlib
+import io
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -64,14 +65,14 @@ def save_model(
     return _save(Path(path), data)
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(source: str | Path | bytes | BinaryIO) -> Model:
     """Read a model file; the network is float32, on the CPU, in evaluation mode.
 
-    Other projects' checkpoints are converted; the metadata's `imported_from` says whose it was.
-    Raises CheckpointError.
+    `source` is a path, a name (see `find_model`), or a file's bytes, also as a binary stream, which
+    is read to its end. Other projects' checkpoints are converted; the metadata's `imported_from`
+    says whose it was. Raises CheckpointError.
     """
-    path = Path(path)
-    data = _load(path)
+    path, data = _opened(source)
     model = _read_model(path, data) if data.get("format") == MODEL_FORMAT else _import(path, data)
     if not all(torch.isfinite(value).all() for value in model.network.state_dict().values()):
         raise CheckpointError(
@@ -79,6 +80,21 @@ def load_model(path: str | Path) -> Model:
         )
     model.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return model
+
+
+def _opened(source: str | Path | bytes | BinaryIO) -> tuple[Path, dict[str, Any]]:
+    """Read what a model file holds, with the path by which messages call it."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if "://" in str(source) or (path.parent == Path() and not path.exists()):
+            path = find_model(source)
+        return path, _load(path)
+    # What is handed over in memory has no name.
+    path = Path("model")
+    content = source if isinstance(source, bytes) else source.read()
+    if not isinstance(content, bytes):
+        raise CheckpointError("the model's stream holds text: open its file with mode 'rb'")
+    return path, _load(path, io.BytesIO(content))
 
 
 def _read_model(path: Path, data: Mapping[str, Any]) -> Model:
@@ -173,9 +189,10 @@ def _save(path: Path, data: Mapping[str, Any]) -> Path:
     return path
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
+    """Read plain data from `stream`, or else from the file at `path`."""
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        data = torch.load(stream or path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except UnpicklingError:

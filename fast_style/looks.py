@@ -39,7 +39,7 @@ class Recolor:
     def apply(
         self, output: Tensor, content: Tensor, blend: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        """Change `output`, in place, to what `blend` makes of `content` and the recoloured output."""
+        """Change `output` in place to what `blend` makes of `content` and of it recoloured."""
         mean, covariance = _color_moments(output)
         transform = _square_root(self._covariance) @ _square_root(covariance, inverse=True)
         offset = self._mean - transform @ mean

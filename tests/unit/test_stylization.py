@@ -1,6 +1,5 @@
 """Stylizer as a library: what its keywords do, and that none of them depends on the strips."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +65,6 @@ def test_a_network_a_path_and_a_name_are_the_same(
         assert torch.equal(Stylizer.load(model)(image), plain)
     blended = Stylizer(tiny_network, strength=0.5)(image)
     assert torch.equal(Stylizer.load("mine", strength=0.5)(image), blended)
-    assert inspect.signature(Stylizer.load) == inspect.signature(Stylizer)
     with pytest.raises(CheckpointError, match="gone"):
         Stylizer.load("gone")
 
@@ -75,6 +73,10 @@ def test_a_network_a_path_and_a_name_are_the_same(
     ("keywords", "message"),
     [
         ({"strength": -0.1}, r"strength -0\.1 is impossible"),
+        ({"strength": "0.5"}, r"strength '0\.5' is impossible"),
+        ({"strength": None}, "strength None is impossible"),
+        ({"size": "512"}, "size '512' is impossible"),
+        ({"stroke_scale": "2"}, "stroke_scale '2' is impossible"),
         ({"strength": float("nan")}, "strength nan is impossible"),
         ({"preserve_color": "chroma"}, "preserve_color 'chroma': use off, luma or histogram"),
         ({"size": 0}, "size 0 is impossible"),
