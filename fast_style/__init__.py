@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from fast_style.checkpoint import CheckpointError, load_model, save_model
     from fast_style.config import Config, ConfigError, OptimizationConfig, load_config
     from fast_style.data import ContentImages, DataError
+    from fast_style.errors import UserError
     from fast_style.images import (
         ImageError,
         Picture,
@@ -33,6 +34,7 @@ _ROOMS = {
     "checkpoint": ("CheckpointError", "load_model", "save_model"),
     "config": ("Config", "ConfigError", "OptimizationConfig", "load_config"),
     "data": ("ContentImages", "DataError"),
+    "errors": ("UserError",),
     "images": (
         "ImageError",
         "Picture",
@@ -65,6 +67,7 @@ __all__ = [
     "Picture",
     "Stylizer",
     "TransformerNet",
+    "UserError",
     "VGGFeatures",
     "WeightsError",
     "__version__",

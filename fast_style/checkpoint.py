@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from fast_style import __version__
+from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.importing import SUPPORTED, find_state_dict, import_network
 from fast_style.networks.transformer import TransformerNet
@@ -27,7 +28,7 @@ STATES_KEPT = 2
 SHIPPED = Path(__file__).parent / "models"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A model or state file cannot be read, written, or is not one."""
 
 

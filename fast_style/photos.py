@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from fast_style.errors import UserError
 from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _BAND_TOLERANCE = 3
 _FRAMED_TOLD = 0.01
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """The folder of content images is missing, empty or damaged."""
 
 

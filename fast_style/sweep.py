@@ -30,11 +30,11 @@ from fast_style.config import (
 )
 from fast_style.data import center_crops
 from fast_style.devices import resolve_device
-from fast_style.faults import TrainingError
+from fast_style.errors import UserError
 from fast_style.files import digest
 from fast_style.images import load_image, resize_long_edge, save_image, to_float
 from fast_style.losses import Losses, PerceptualLoss
-from fast_style.optimization import OptimizationError, optimize_image
+from fast_style.optimization import optimize_image
 from fast_style.photos import find_images, fingerprint, hold_out, scan_images
 from fast_style.preparation import build_criterion, load_style_image
 from fast_style.stylization import Stylizer
@@ -53,7 +53,7 @@ _MEASURED_SIZE = "training.image_size"
 _CHECKPOINT_EVERY = 100
 
 
-class CombinationError(RuntimeError):
+class CombinationError(UserError, RuntimeError):
     """One combination of a sweep fails; the others go on."""
 
 
@@ -208,7 +208,7 @@ def make_pictures(combination: Combination, job: Job) -> bool:
                 return False
             folder.mkdir(parents=True, exist_ok=True)
             save_image(picture, file)
-    except (OptimizationError, TrainingError, ValueError, OSError, torch.OutOfMemoryError) as error:
+    except (UserError, OSError, torch.OutOfMemoryError) as error:
         raise CombinationError(" ".join(str(error).split())) from error
     for state in find_states(folder):
         state.unlink()
