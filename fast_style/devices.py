@@ -14,6 +14,12 @@ from fast_style.errors import UserError
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What PyTorch says where there is too little memory, and where no memory could be enough.
+_MEMORY_ERRORS = (
+    "allocate memory",
+    "Storage size calculation overflowed",
+    "integer multiplication overflow",
+)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -120,3 +126,10 @@ def keep_freed_memory(*, up_to: int | None = None) -> None:
     else:
         mallopt(m_mmap_threshold, up_to)
     mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def is_memory_error(error: Exception) -> bool:
+    """Return whether PyTorch ran out of memory, for which its CPU allocator has no class."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MEMORY_ERRORS)

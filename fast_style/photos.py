@@ -76,11 +76,13 @@ class Scan:
         )
 
 
-def find_images(roots: Iterable[Path]) -> list[Path]:
+def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
     """List the image files below folders, in any layout, and files named themselves, sorted.
 
-    Hidden files and folders are left out. Raises DataError for a path that is not there.
+    Hidden files and folders are left out. Raises DataError for a path that is not there; `named` is
+    the key or the option that holds these paths.
     """
+    where = f"{named}: " if named else ""
     found: list[Path] = []
     for root in roots:
         if root.is_file():
@@ -88,10 +90,10 @@ def find_images(roots: Iterable[Path]) -> list[Path]:
         elif root.is_dir():
             found += _walk(root)
         else:
-            raise DataError(f"{root}: no such folder of photos{_where_to_get(root)}")
+            raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root)}")
     unique = sorted(dict.fromkeys(found))
     if not unique:
-        where = ", ".join(str(root) for root in roots)
+        where += ", ".join(str(root) for root in roots)
         raise DataError(f"{where}: holds no image files ({', '.join(sorted(EXTENSIONS))})")
     return unique
 

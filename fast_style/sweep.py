@@ -145,9 +145,10 @@ def held_out_images(config: Config) -> list[Path]:
     data = config.data
     if data.validation:
         paths = [locate(path, key="data.validation") for path in data.validation]
-        return scan_images(find_images(paths)).usable
+        return scan_images(find_images(paths, named="data.validation")).usable
     paths = [locate(path, key="data.train") for path in data.train]
-    return hold_out(scan_images(find_images(paths)).usable, data.held_out)[1]
+    found = find_images(paths, named="data.train")
+    return hold_out(scan_images(found).usable, data.held_out)[1]
 
 
 def load_photo(path: Path, size: int) -> Tensor:
@@ -182,7 +183,7 @@ def pictures_of(combination: Combination, job: Job) -> list[Path]:
 @functools.cache
 def _trained_on(folders: tuple[Path, ...]) -> str:
     paths = [locate(path, key="data.train") for path in folders]
-    return fingerprint(find_images(paths)) if paths else ""
+    return fingerprint(find_images(paths, named="data.train")) if paths else ""
 
 
 def make_pictures(combination: Combination, job: Job) -> bool:
