@@ -11,7 +11,8 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 from fast_style.devices import is_memory_error
-from fast_style.formats import rowwise
+from fast_style.formats import metadata, rowwise
+from fast_style.formats.decoding import opened
 from fast_style.images import (
     ImageError,
     Picture,
@@ -31,13 +32,15 @@ class Saving:
     """How pictures are written: see `write_picture` and, for `depth`, `stylize_file`.
 
     `file_format` (Pillow's name) is that of streams; a file's extension is its own. By default a
-    stream has the picture's own format, or PNG where that does not hold `depth`.
+    stream has the picture's own format, or PNG where that does not hold `depth`. `made_with` is a
+    digest of all settings, by which `is_finished` knows an output again.
     """
 
     file_format: str | None = None
     quality: int = 95
     depth: int | None = None
     keep_metadata: bool = False
+    made_with: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,20 @@ class Result:
 
 # A picture on its way: None once it has failed.
 _Stage = tuple[Picture | None, Result]
+
+
+def is_finished(job: Job, made_with: str) -> bool:
+    """Return whether a job's output is there, and does not say that other settings made it.
+
+    What says nothing of its settings, as a BMP or another program's file, counts as finished.
+    """
+    if job.output == STREAM or not job.output.exists():
+        return False
+    try:
+        with opened(job.output) as (_, image):
+            return metadata.made_with(image) in ("", made_with)
+    except ImageError:
+        return True
 
 
 def run_jobs(
@@ -181,6 +198,7 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
             quality=saving.quality,
             keep_metadata=saving.keep_metadata,
             ready=ready,
+            made_with=saving.made_with,
         )
     except (ImageError, MemoryError, OSError) as error:
         return replace(result, size=None, error=_reason(path, error))

@@ -114,14 +114,16 @@ def write_picture(
     quality: int = 95,
     keep_metadata: bool = False,
     ready: Iterable[slice] | None = None,
+    made_with: str = "",
 ) -> tuple[str, ...]:
     """Write to a path, whose extension is the format, or to a stream; give notes of what was lost.
 
     A file appears whole or not at all. `quality`, 1 to 100, matters to JPEG, WebP and AVIF: from 90
     on chroma is kept at full resolution. `keep_metadata` keeps EXIF, XMP, IPTC and resolution.
     `ready` gives spans of rows from the top to the bottom as they become final, for a picture that
-    is not finished yet (by default it is): PNG and TIFF are written as they come. Raises
-    ImageError, and what `ready` raises.
+    is not finished yet (by default it is): PNG and TIFF are written as they come. `made_with` is a
+    digest of settings, kept where the format has a place for it. Raises ImageError, and what
+    `ready` raises.
     """
     if isinstance(output, str):
         output = Path(output)
@@ -147,7 +149,7 @@ def write_picture(
         file_format=file_format,
         quality=quality,
         tagged=picture.tagged,
-        metadata=metadata,
+        metadata=dataclasses.replace(metadata, made_with=made_with),
     )
     try:
         if isinstance(output, Path) and as_they_come:

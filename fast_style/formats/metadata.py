@@ -10,6 +10,8 @@ from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
 # Written into every file, by which a program recognises its own output.
 SOFTWARE = "fast-style"
+# The tag of what an output was made with: a digest of settings, in a place no photo's tag has.
+_MADE_WITH = ExifTags.Base.ProcessingSoftware
 
 # What describes a photo rather than how its file is laid out, as the other tags of a TIFF do.
 _DESCRIPTIVE_TAGS = (
@@ -44,12 +46,16 @@ _JPEG_SEGMENT = 65533 - 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
-    """EXIF tags by number, the bytes of XMP and IPTC, dots per inch; none says how to turn."""
+    """EXIF tags by number, the bytes of XMP and IPTC, dots per inch; none says how to turn.
+
+    `made_with` is of an output alone: a digest of the settings that made it.
+    """
 
     exif: dict[int, Any] = field(default_factory=dict)
     xmp: bytes = b""
     iptc: bytes = b""
     dpi: tuple[float, float] | None = None
+    made_with: str = ""
 
 
 def read_exif(image: Image.Image) -> Image.Exif:
@@ -107,6 +113,8 @@ def signed_exif(metadata: Metadata) -> Image.Exif:
     exif = Image.Exif()
     exif.update(_with_accents(metadata.exif))
     exif[ExifTags.Base.Software] = SOFTWARE
+    if metadata.made_with:
+        exif[_MADE_WITH] = metadata.made_with
     # Pillow's TIFF writer takes nested tags only as they come out of a file.
     loaded = Image.Exif()
     loaded.load(exif.tobytes())
@@ -161,3 +169,15 @@ def _read_iptc(image: Image.Image) -> bytes:
 def is_own_output(image: Image.Image) -> bool:
     """Say whether this program wrote the file; BMP files hold no signature."""
     return read_exif(image).get(ExifTags.Base.Software) == SOFTWARE
+
+
+def made_with(image: Image.Image) -> str:
+    """Return the digest of the settings that made an output; "" for what does not say so."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return ""  # ours are before the pixels, which need not be decoded to look for others
+    try:
+        exif = image.getexif()
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return ""
+    value = exif.get(_MADE_WITH) if exif.get(ExifTags.Base.Software) == SOFTWARE else ""
+    return value if isinstance(value, str) else ""
