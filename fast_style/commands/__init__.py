@@ -26,6 +26,7 @@ COMMANDS = {
 # By name, so that a command does not import the rooms that it does not use.
 _USER_MISTAKES = frozenset(
     (
+        "CacheError",
         "CheckpointError",
         "ConfigError",
         "DataError",
