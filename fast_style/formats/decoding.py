@@ -119,19 +119,16 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ImageError(f"{name}: {error}") from None
-    # Pillow's decoders raise nearly anything on damaged files.
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        TypeError,
-        LookupError,
-        struct.error,
-    ) as error:
-        raise ImageError(f"{name}: damaged or unreadable: {error}") from None
     except (MemoryError, OverflowError) as error:
         raise ImageError(f"{name}: too large to be read: {error}") from None
+    except Exception as error:  # decoders raise anything on damaged files
+        raise ImageError(f"{name}: damaged or unreadable: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what an exception says, in one line, with its class where that is not a sentence."""
+    text = " ".join(str(error).split())
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
@@ -228,7 +225,10 @@ def _identify(file: BinaryIO) -> Image.Image:
             "not an image file that Pillow knows; for HEIC: pip install 'fast-style[formats]'"
         ) from None
     pillow_heif.register_heif_opener()
-    return Image.open(file)
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        raise UnidentifiedImageError("not an image file that can be read") from None
 
 
 # A band: its first row, colors (h, W, 3), and alpha (h, W) or None.

@@ -30,7 +30,7 @@ class ImageFormat:
 FORMATS = (
     ImageFormat(
         name="JPEG",
-        extensions=(".jpg", ".jpeg"),
+        extensions=(".jpg", ".jpeg", ".jfif", ".jpe", ".jif"),
         written=True,
         longest_edge=65500,
         metadata=("EXIF", "XMP", "IPTC"),
@@ -75,6 +75,9 @@ FORMATS = (
     ImageFormat(name="BMP", extensions=(".bmp",), written=True),
     ImageFormat(name="GIF", extensions=(".gif",)),
     ImageFormat(name="HEIF", extensions=(".heic", ".heif")),
+    ImageFormat(name="JPEG2000", extensions=(".jp2",)),
+    ImageFormat(name="PPM", extensions=(".ppm",)),
+    ImageFormat(name="TGA", extensions=(".tga",)),
 )
 
 WRITTEN = tuple(row for row in FORMATS if row.written)
