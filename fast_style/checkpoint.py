@@ -216,7 +216,7 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _other_kind(path: Path) -> str | None:
     """Say what a file is that was named by mistake, where its extension tells."""
-    from fast_style.formats.decoding import EXTENSIONS  # Pillow, which no model needs
+    from fast_style.formats.table import EXTENSIONS
 
     extension = path.suffix.lower()
     if extension in (".yaml", ".yml"):

@@ -19,9 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from fast_style.files import atomic_write
-from fast_style.formats import rowwise
+from fast_style.formats import rowwise, table
 from fast_style.formats.decoding import (
-    EXTENSIONS,
     Channels,
     Decoded,
     ImageError,
@@ -32,15 +31,10 @@ from fast_style.formats.decoding import (
     opened,
     with_bits,
 )
-from fast_style.formats.encoding import (
-    FORMATS,
-    WITH_ALPHA,
-    check_size,
-    encode,
-    format_of,
-)
+from fast_style.formats.encoding import check_size, encode, format_of
 from fast_style.formats.metadata import Metadata, fitting, read_metadata
 from fast_style.formats.rowwise import Rows
+from fast_style.formats.table import EXTENSIONS
 
 __all__ = [
     "EXTENSIONS",
@@ -138,7 +132,7 @@ def write_picture(
         for _ in ready:
             pass
         colors, alpha = with_bits(colors, 8), None if alpha is None else with_bits(alpha, 8)
-    if alpha is not None and file_format not in WITH_ALPHA:
+    if alpha is not None and not table.written_as(file_format).alpha:
         notes.append(f"its transparency is now white: {file_format} has none")
         colors, alpha = on_white(colors, alpha), None
     metadata, lost = fitting(picture.metadata if keep_metadata else Metadata(), file_format)
@@ -178,7 +172,8 @@ def check_fits(output: Path | BinaryIO, file_format: str, height: int, width: in
 
 def nearest_format(picture: Picture) -> str:
     """Give a picture's own format, or PNG where that is one which cannot be written."""
-    return picture.file_format if picture.file_format in FORMATS.values() else "PNG"
+    row = table.by_name(picture.file_format)
+    return row.name if row and row.written else "PNG"
 
 
 def load_image(path: str | Path) -> Tensor:

@@ -23,14 +23,13 @@ from fast_style.commands import check_writable, run
 from fast_style.commands.options import Parser, add_device, command_parser
 from fast_style.errors import UserError
 from fast_style.files import digest
-from fast_style.formats import rowwise
-from fast_style.formats.encoding import WITH_DEPTH
+from fast_style.formats import rowwise, table
 from fast_style.images import EXTENSIONS, ImageError, format_of
-from fast_style.jobs import STREAM, Job, find_images, plan_jobs
+from fast_style.jobs import STREAM, Job, find_inputs, plan_jobs
 from fast_style.sheet import save_contact_sheet
 from fast_style.stylization import Stylizer, Tile
 
-_EXTENSIONS = ("jpg", "png", "webp", "tiff", "avif", "bmp")
+_EXTENSIONS = tuple(row.extensions[0].removeprefix(".") for row in table.WRITTEN)
 _SHEET_EDGE = 512
 _NOT_FOR_SHEETS = ("output", "format", "depth", "keep_metadata", "manifest", "json")
 # The options that an output depends on, with its model and its photo.
@@ -304,7 +303,7 @@ def _saving(options: Namespace, jobs: Sequence[Job], *, made_with: str) -> Savin
         file_format = wanted if wanted and output == STREAM else format_of(output)
         if wanted and file_format != wanted:
             raise UserError(f"--format {options.format}, but {name} is {file_format}")
-        if options.depth == 16 and file_format not in WITH_DEPTH:
+        if options.depth == 16 and not table.written_as(file_format).depth:
             raise UserError(f"{name}: {file_format} holds no 16 bits: add --format png or tiff")
         if options.depth == 16 and file_format not in rowwise.formats():
             raise UserError(f"{name}: 16 bits need pip install 'fast-style[formats]', or PNG")
@@ -329,7 +328,7 @@ def _write_sheet(options: Namespace) -> int:
     if not models:
         raise CheckpointError("no models are shipped with this version: name one with --model")
     names = [model.stem for model in models]
-    paths, errors = find_images(options.images, names, options.sheet, recursive=options.recursive)
+    paths, errors = find_inputs(options.images, names, options.sheet, recursive=options.recursive)
     if STREAM in paths:
         raise ImageError("--sheet reads files, not standard input")
     if options.sheet.exists():

@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
+from fast_style.formats import table
+
 # Written into every file, by which a program recognises its own output.
 SOFTWARE = "fast-style"
 # The tag of what an output was made with: a digest of settings, in a place no photo's tag has.
@@ -33,14 +35,7 @@ NESTED_TAGS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 # In a JPEG, IPTC is one of Photoshop's resources.
 _IPTC_RESOURCE = 0x0404
-# What each format has a place for; in a JPEG, one of limited size.
-_PLACES = {
-    "JPEG": ("EXIF", "XMP", "IPTC"),
-    "TIFF": ("EXIF", "XMP", "IPTC"),
-    "PNG": ("EXIF", "XMP"),
-    "WEBP": ("EXIF", "XMP"),
-    "AVIF": ("EXIF", "XMP"),
-}
+# What one segment of a JPEG can hold.
 _JPEG_SEGMENT = 65533 - 32
 
 
@@ -92,8 +87,9 @@ def fitting(metadata: Metadata, file_format: str) -> tuple[Metadata, list[str]]:
         notes.append("its EXIF is damaged and was left out")
         metadata, exif = replace(metadata, exif={}), b""
     lost = []
+    places = table.written_as(file_format).metadata
     for kind, data in (("EXIF", exif), ("XMP", metadata.xmp), ("IPTC", metadata.iptc)):
-        if data and kind not in _PLACES.get(file_format, ()):
+        if data and kind not in places:
             notes.append(f"its {kind} is lost: {file_format} has no place for it")
             lost.append(kind)
         elif file_format == "JPEG" and len(data) > _JPEG_SEGMENT:
