@@ -7,7 +7,7 @@ strip by strip like the network itself.
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -30,8 +30,8 @@ from fast_style.images import (
     to_linear_light,
     write_picture,
 )
-from fast_style.looks import Recolor, like, upsample_along_edges, with_luma_of
-from fast_style.networks.streaming import StreamingTransformer
+from fast_style.looks import Recolor, in_bands, like, upsample_along_edges, with_luma_of
+from fast_style.networks.streaming import EDGE_PIXELS, Edge, StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 
 Tile = Literal["auto", "off"] | int
@@ -55,7 +55,9 @@ class Stylizer:
     `preserve_color`: "luma" keeps the photo's chroma; "histogram" gives the result the photo's mean
     colour and covariance (Gatys et al. 2016, arXiv:1606.05897, section 4).
     `size` stylizes (and returns) the image at this long edge. `stroke_scale` S makes strokes S
-    times larger: it stylizes at 1/S of the size and carries the result up along the photo's edges.
+    times larger: it stylizes at 1/S of the size, enlarges the result, and sharpens the photo's edges again.
+    `edge`: "reflect" mirrors the image around itself before the network and cuts that off after, so
+    that no frame is drawn; "none" gives the network's own edges.
     Raises ValueError for an impossible value, CheckpointError for a model that cannot be loaded.
     """
 
@@ -73,6 +75,7 @@ class Stylizer:
         preserve_color: PreserveColor = "off",
         size: int | None = None,
         stroke_scale: float = 1.0,
+        edge: Edge = "reflect",
     ) -> None:
         if not 0 <= strength <= 1:
             raise UserError(f"strength {strength} is impossible: it must be between 0 and 1")
@@ -84,11 +87,13 @@ class Stylizer:
             raise UserError(f"size {size} is impossible: it must be at least 1")
         if tile not in ("auto", "off") and not (isinstance(tile, int) and tile >= 1):
             raise UserError(f"tile {tile!r}: use auto, off, or a strip's height in pixels")
+        if edge not in get_args(Edge):
+            raise UserError(f"edge {edge!r}: use reflect or none")
         self.device = resolve_device(device)
         dtype = resolve_precision(precision, self.device)
         if not isinstance(network, TransformerNet):
             network = load_model(find_model(network)).network
-        self._network = StreamingTransformer(network, dtype=dtype, device=self.device)
+        self._network = StreamingTransformer(network, dtype=dtype, device=self.device, edge=edge)
         self._bytes_per_pixel = _HELD_BYTES * network.width * dtype.itemsize / 4
         self._tile: Tile = tile
         self._strength = strength
@@ -168,15 +173,20 @@ class Stylizer:
         height, width = image.shape[-2:]
         small = [max(1, round(edge / self._stroke_scale)) for edge in (height, width)]
         content = resize(to_float(image), *small)
-        stylized = torch.cat([strip.to(image.device) for _, strip in self._run(content)], 1)
-        yield from upsample_along_edges(stylized, content, image)
+        stylized = torch.empty_like(content)
+        for first, strip in self._run(content):
+            stylized[:, first : first + strip.shape[1]] = strip.clamp(0, 1)
+        if self._stroke_scale > 1:
+            yield from upsample_along_edges(stylized, content, image)
+        else:  # then the stylized image is the larger one, and lacks no detail of the photo
+            yield from in_bands(resize(stylized, height, width))
 
     def _run(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
         rows, columns = image.shape[-2:]
         if isinstance(self._tile, int):
             return self._network.strips(image, height=self._tile, recompute=True)
         if self._tile == "off":
-            return self._network.strips(image, height=rows)
+            return self._network.strips(image, height=rows + 2 * EDGE_PIXELS)
         held = rows * columns * self._bytes_per_pixel
         most = min(_MOST_HELD, available_memory(self.device) / 2)
         return self._network.strips(image, recompute=held > most)

@@ -38,6 +38,7 @@ _SETTINGS = (
     "preserve_color",
     "size",
     "stroke_scale",
+    "edge",
     "precision",
     "quality",
     "depth",
@@ -161,6 +162,13 @@ def parser() -> Parser:
         default=1.0,
         metavar="SCALE",
         help="size of the strokes, 0.1 to 64; 2 makes them twice as large (default: 1)",
+    )
+    look.add_argument(
+        "--edge",
+        choices=("reflect", "none"),
+        default="reflect",
+        help="mirror the photo around itself, so that no frame is drawn, or leave the network's "
+        "own edges (default: reflect)",
     )
     machine = parser.add_argument_group("machine")
     add_device(machine)
@@ -287,6 +295,7 @@ def _load(model: Path, options: Namespace, *, size: int | None) -> Stylizer:
         preserve_color=options.preserve_color,
         size=size,
         stroke_scale=options.stroke_scale,
+        edge=options.edge,
     )
 
 

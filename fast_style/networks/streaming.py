@@ -17,6 +17,10 @@ so a single `max` is all that a strip goes through: `a` moves into the next conv
 `t` into its bias. (A negative `a` is made positive by negating the convolution before it.) On the
 residual stream `a (x - t)` is added as `a x`; what is owed goes into the bias of what reads it.
 
+A trained network draws a frame, a bright or dark line along the image's edge. So the image goes on
+beyond its edges, mirrored, and what the network makes of that is cut off: the frame with it. Only
+the lookup of rows and columns knows of it, no padded image is made.
+
 A strip is (rows, columns, channels): the channels-last layout of one image.
 """
 
@@ -57,15 +61,20 @@ _STRIP_PIXELS = 1 << 17
 _HUGE_PIXELS = 1 << 26
 _HUGE_BYTES = 1 << 25
 
+# How far an image goes on beyond its edges: 16 pixels do no better.
+EDGE_PIXELS = 8
+
 Strip = Tensor
 Border = Literal["reflect", "replicate", "zeros"]
+Edge = Literal["reflect", "none"]
 
 
 class StreamingTransformer:
     """Applies a trained `TransformerNet` to one image of any size, strip by strip.
 
     `dtype` is that of the feature maps; the first convolution is float32 and statistics are merged
-    in float64. The result is the network's own up to rounding.
+    in float64. `edge`: "none" gives the network's own result up to rounding; "reflect" that for the
+    image with 8 mirrored pixels around it, which are cut off again.
     """
 
     def __init__(
@@ -74,8 +83,10 @@ class StreamingTransformer:
         *,
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
+        edge: Edge = "reflect",
     ) -> None:
         self.dtype = dtype
+        self._edge = EDGE_PIXELS if edge == "reflect" else 0
         self.device = device or torch.device("cpu")
         self._width = network.width
         # nn.Sequential does not say what it holds.
@@ -101,11 +112,12 @@ class StreamingTransformer:
 
         `image` is (3, H, W): floats in [0, 1], or integers as a file holds them. It is not read any
         more once the first strip has come, so its rows may then be overwritten. `height` is that of
-        a strip in rows of the image, rounded up to 131,072 pixels (32 MB of maps in huge images)
-        and whole chunks; it changes no number. `recompute` computes the maps at full resolution
-        twice instead of holding them.
+        a strip in rows of the image and of what is around it, rounded up to 131,072 pixels (32 MB
+        of maps in huge images) and whole chunks; it changes no number. `recompute` computes the
+        maps at full resolution twice instead of holding them.
         """
-        rows, columns = image.shape[-2:]
+        edge = self._edge
+        rows, columns = (size + 2 * edge for size in image.shape[-2:])
         least = _STRIP_PIXELS
         if rows * columns > _HUGE_PIXELS:
             least = max(least, _HUGE_BYTES // (self._width * self.dtype.itemsize))
@@ -113,8 +125,11 @@ class StreamingTransformer:
         trunk = self._residual(self._encode(image, plan, recompute))
         for i, strip in enumerate(self._decode(trunk, recompute)):
             first, last = plan.rows(i)
-            visible = strip[: min(last, rows) - first, :columns]
-            yield first, visible.permute(2, 0, 1)
+            # A strip of a wide image may hold nothing but what is around it.
+            top, bottom = max(first, edge), min(last, rows - edge)
+            if top < bottom:
+                visible = strip[top - first : bottom - first, edge : columns - edge]
+                yield top - edge, visible.permute(2, 0, 1)
 
     def _layer(
         self,
@@ -143,7 +158,7 @@ class StreamingTransformer:
     def _encode(self, image: Tensor, plan: "_Plan", recompute: bool) -> "_Stream":
         """Run the encoder; give the residual stream at a quarter of the edge."""
         conv1, conv2, conv3 = self._encoder
-        rows = _ImageRows(image, plan, self.device)
+        rows = _ImageRows(image, plan, self.device, edge=self._edge)
         full = _Maps(
             lambda i: _convolve(rows.strip(i), conv1.kernel),
             len(plan),
@@ -276,13 +291,13 @@ class _Plan:
 class _ImageRows:
     """The first convolution's input: strips of the image with reflected borders, centred."""
 
-    def __init__(self, image: Tensor, plan: _Plan, device: torch.device) -> None:
+    def __init__(self, image: Tensor, plan: _Plan, device: torch.device, *, edge: int) -> None:
         self._image = image
         self._plan = plan
         self._device = device
         self._margin = 4
-        self._row_index = _border_index(image.shape[-2], self._margin)
-        self._column_index = _border_index(image.shape[-1], self._margin)
+        self._row_index = _border_index(image.shape[-2], edge, self._margin)
+        self._column_index = _border_index(image.shape[-1], edge, self._margin)
 
     def strip(self, i: int) -> Strip:
         first, last = self._plan.rows(i)
@@ -534,10 +549,16 @@ def _fill_border(
             lines[end + k] = zero.to(lines) if border == "zeros" else lines[end - k * step]
 
 
-def _border_index(size: int, margin: int) -> Tensor:
-    """Map each line of an edge, padded to the stride and by a margin, to the image's own line."""
-    missing, mode = stride_padding(size)
-    index = torch.arange(size, dtype=torch.float64)[None, None]
+def _border_index(size: int, edge: int, margin: int) -> Tensor:
+    """Map each line of an image that is padded to the image's own line.
+
+    Padded by `edge` on both sides, then to the stride, then by `margin`.
+    """
+    # Where the image is smaller than the edge, it is mirrored to and fro.
+    last = size - 1
+    index = torch.arange(-edge, size + edge).remainder(max(2 * last, 1))
+    index = (last - (last - index).abs()).double()[None, None]
+    missing, mode = stride_padding(size + 2 * edge)
     index = F.pad(index, (0, missing), mode=mode)
     return F.pad(index, (margin, margin), mode="reflect")[0, 0].long()
 
