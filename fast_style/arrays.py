@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from fast_style.errors import UserError
 from fast_style.images import Picture
 
 Array = NDArray[Any]
@@ -37,7 +38,7 @@ def from_tensor(image: Tensor) -> Tensor:
         return image
     lowest, highest = (float(bound) for bound in image.detach().aminmax())
     if not -_FURTHEST_OUTSIDE <= lowest <= highest <= 1 + _FURTHEST_OUTSIDE:
-        raise ValueError(
+        raise UserError(
             f"the image has values from {lowest:.4g} to {highest:.4g}: floats must be in [0, 1] "
             "(0 to 255 is what uint8 is for)"
         )
@@ -69,12 +70,12 @@ def to_array(pixels: Tensor, *, like: Array) -> Array:
 def from_pillow(image: Image.Image) -> Picture:
     """Return a Pillow image's 8-bit colours and alpha, in the direction in which it lies."""
     if image.mode not in _MODES:
-        raise ValueError(
+        raise UserError(
             f"a Pillow image of mode {image.mode} cannot be taken as it is: convert it to RGB "
             "first, or leave its file to stylize_file, which keeps 16 bits a channel"
         )
     if not image.width * image.height:
-        raise ValueError(f"a Pillow image of {image.width}×{image.height} pixels holds nothing")
+        raise UserError(f"a Pillow image of {image.width}×{image.height} pixels holds nothing")
     if image.has_transparency_data:
         values = np.array(image.convert("RGBA"))
         alpha = torch.from_numpy(values[..., 3].copy())
@@ -109,7 +110,7 @@ def refusal(image: object) -> TypeError:
 
 
 def _check_shape(shape: tuple[int, ...], *, channels: int, what: str) -> None:
-    """Raise ValueError unless a shape has three colour channels where this kind has them."""
+    """Raise UserError unless a shape has three colour channels where this kind has them."""
     kind, turn, cut, grey = {
         "tensor": (
             "tensor (..., 3, H, W)",
@@ -136,4 +137,4 @@ def _check_shape(shape: tuple[int, ...], *, channels: int, what: str) -> None:
         cure = f"leave its alpha out, as {cut}, or hand over a Pillow image, which keeps it"
     else:
         cure = f"of a grey one make {grey}" if found == 1 else f"it has {found} channels"
-    raise ValueError(f"an image of shape {shape} is no {kind}: {cure}")
+    raise UserError(f"an image of shape {shape} is no {kind}: {cure}")

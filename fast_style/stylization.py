@@ -29,6 +29,7 @@ from fast_style.arrays import (
 )
 from fast_style.checkpoint import Model, find_model, load_model
 from fast_style.devices import Precision, available_memory, resolve_device, resolve_precision
+from fast_style.errors import UserError
 from fast_style.images import (
     Picture,
     check_fits,
@@ -95,17 +96,17 @@ class Stylizer:
         edge: Edge = "reflect",
     ) -> None:
         if not _is_between(strength, 0, 1):
-            raise ValueError(f"strength {strength!r} is impossible: it must be between 0 and 1")
+            raise UserError(f"strength {strength!r} is impossible: it must be between 0 and 1")
         if preserve_color not in ("off", "luma", "histogram"):
-            raise ValueError(f"preserve_color {preserve_color!r}: use off, luma or histogram")
+            raise UserError(f"preserve_color {preserve_color!r}: use off, luma or histogram")
         if not _is_between(stroke_scale, 0.1, 64):
-            raise ValueError(f"stroke_scale {stroke_scale!r} is impossible: use 0.1 to 64")
+            raise UserError(f"stroke_scale {stroke_scale!r} is impossible: use 0.1 to 64")
         if size is not None and not _is_between(size, 1, sys.maxsize):
-            raise ValueError(f"size {size!r} is impossible: it must be at least 1")
+            raise UserError(f"size {size!r} is impossible: it must be at least 1")
         if tile not in ("auto", "off") and not (isinstance(tile, int) and tile >= 1):
-            raise ValueError(f"tile {tile!r}: use auto, off, or a strip's height in pixels")
+            raise UserError(f"tile {tile!r}: use auto, off, or a strip's height in pixels")
         if edge not in get_args(Edge):
-            raise ValueError(f"edge {edge!r}: use reflect or none")
+            raise UserError(f"edge {edge!r}: use reflect or none")
         self.device = resolve_device(device)
         dtype = resolve_precision(precision, self.device)
         loaded = _load(network)
