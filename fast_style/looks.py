@@ -16,7 +16,7 @@ _MOST_DETAIL = 1.5
 
 
 def with_luma_of(stylized: Tensor, content: Tensor) -> Tensor:
-    """Give the content's chroma the stylized image's luma.
+    """Return the content's colours with the luma of the stylized image.
 
     Adding the same to R, G and B changes luma alone.
     """
@@ -26,7 +26,7 @@ def with_luma_of(stylized: Tensor, content: Tensor) -> Tensor:
 
 
 def like(values: Tensor, image: Tensor) -> Tensor:
-    """Give floats in [0, 1] the type of `image`."""
+    """Return floats in [0, 1] in the type of `image`."""
     return values if image.is_floating_point() else from_float(values, image.dtype)
 
 
@@ -101,7 +101,7 @@ def upsample_along_edges(
 
 
 def _taps(size: int, new_size: int, lines: range) -> tuple[Tensor, Tensor]:
-    """Give the four lines of an edge that each of `lines` is made of when it grows, and shares.
+    """Return the four lines of an edge that each of `lines` is made of when it grows, and shares.
 
     Their kernel is that of Mitchell & Netravali (1988), B = C = 1/3: sharper ones leave stairs on
     strokes of one pixel.

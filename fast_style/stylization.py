@@ -172,7 +172,7 @@ class Stylizer:
 
     @torch.inference_mode()
     def begin(self, image: Tensor) -> tuple[Tensor, Iterator[slice]]:
-        """Give what `stylize_pixels` gives, and spans of its rows from the top as they are done.
+        """Return what `stylize_pixels` gives, and spans of its rows from the top as they are done.
 
         The work is done while the spans are asked for.
         """
@@ -277,7 +277,7 @@ def stylize_picture(stylizer: Stylizer, picture: Picture) -> Picture:
 
 
 def begin_picture(stylizer: Stylizer, picture: Picture) -> tuple[Picture, Iterator[slice]]:
-    """Give what `stylize_picture` gives, and spans of its rows as they are done: see `begin`."""
+    """Return what `stylize_picture` gives, and spans of its rows as they are done: see `begin`."""
     if picture.alpha is not None:
         fill_transparent(picture.pixels, picture.alpha)
     pixels, rows = stylizer.begin(picture.pixels)
