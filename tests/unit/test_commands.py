@@ -12,9 +12,9 @@ import pytest
 import torch
 from synthetic import photo
 
+from fast_style import pace
 from fast_style.checkpoint import find_model, save_model, save_state
 from fast_style.commands import main, run
-from fast_style.commands import train as train_command
 from fast_style.networks.transformer import TransformerNet
 
 pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
@@ -102,7 +102,7 @@ def test_a_dry_run_counts_small_crops_for_what_they_are(
     user: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # each step takes a second
-    monkeypatch.setattr(train_command, "time", clock)
+    monkeypatch.setattr(pace, "time", clock)
     sizes = ("training.image_size=64", "training.first_size=32", "training.first_share=0.5")
     changes = ("training.steps=100", *sizes)
     settings = itertools.chain.from_iterable(("--set", change) for change in changes)

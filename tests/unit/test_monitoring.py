@@ -25,17 +25,17 @@ def test_tensorboard_shows_scalars_images_and_texts(tmp_path: Path) -> None:
     monitor = TensorBoardMonitor(tmp_path)
     monitor.start(0, 10, "name: sea\n")
     monitor.advance(1)
-    monitor.scalars(1, {"train/style": 2.5, "learning_rate": 0.5})
-    monitor.scalars(2, {"train/style": 1.5})
+    monitor.scalars(1, {"loss/style": 2.5, "run/learning_rate": 0.5})
+    monitor.scalars(2, {"loss/style": 1.5})
     image = torch.tensor([0.0, 0.5, 1.7])[:, None, None].expand(3, 5, 7)
-    monitor.image(2, "preview/a/stylized", image)
+    monitor.image(2, "preview/a", image)
     monitor.message(3, "the losses are NaN")
     monitor.close()
 
     events = read_events(tmp_path)
-    assert [(e.step, e.value) for e in events.Scalars("train/style")] == [(1, 2.5), (2, 1.5)]
-    assert [(e.step, e.value) for e in events.Scalars("learning_rate")] == [(1, 0.5)]
-    (shown,) = events.Images("preview/a/stylized")
+    assert [(e.step, e.value) for e in events.Scalars("loss/style")] == [(1, 2.5), (2, 1.5)]
+    assert [(e.step, e.value) for e in events.Scalars("run/learning_rate")] == [(1, 0.5)]
+    (shown,) = events.Images("preview/a")
     assert (shown.step, shown.height, shown.width) == (2, 5, 7)
     (tmp_path / "shown.png").write_bytes(shown.encoded_image_string)
     pixels = np.asarray(Image.open(tmp_path / "shown.png"))
@@ -48,20 +48,20 @@ def test_a_resumed_run_replaces_what_the_killed_one_wrote_after_its_state(tmp_pa
     killed = TensorBoardMonitor(tmp_path)
     killed.start(0, 10, "")
     for step in range(1, 6):
-        killed.scalars(step, {"train/total": 100.0 + step})
+        killed.scalars(step, {"loss/total": 100.0 + step})
     killed.close()
     resumed = TensorBoardMonitor(tmp_path)
     resumed.start(3, 10, "")
     for step in range(4, 7):
-        resumed.scalars(step, {"train/total": 200.0 + step})
+        resumed.scalars(step, {"loss/total": 200.0 + step})
     resumed.close()
-    values = [(e.step, e.value) for e in read_events(tmp_path).Scalars("train/total")]
+    values = [(e.step, e.value) for e in read_events(tmp_path).Scalars("loss/total")]
     assert values == [(1, 101), (2, 102), (3, 103), (4, 204), (5, 205), (6, 206)]
 
 
 def test_tensorboard_writes_nothing_before_the_run_starts(tmp_path: Path) -> None:
     monitor = TensorBoardMonitor(tmp_path / "run")
-    monitor.scalars(1, {"train/total": 1.0})
+    monitor.scalars(1, {"loss/total": 1.0})
     monitor.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -70,7 +70,7 @@ def test_the_progress_bar_shows_steps_and_losses(capsys: pytest.CaptureFixture[s
     monitor = ProgressMonitor()
     monitor.start(2, 5, "")
     for step in (3, 4, 5):
-        monitor.scalars(step, {"train/content": 1.23456, "train/total": 7.5, "learning_rate": 1})
+        monitor.scalars(step, {"loss/content": 1.23456, "loss/total": 7.5, "run/learning_rate": 1})
         monitor.advance(step)
     monitor.close()
     captured = capsys.readouterr()

@@ -35,9 +35,9 @@ def test_the_losses_fall(tiny_config: MakeConfig, tmp_path: Path) -> None:
     recorder = Recorder()
     config = tiny_config({"training.steps": 80, "training.learning_rate": 1e-2})
     run(config, tmp_path, monitors=[recorder])
-    validation = recorder.values["validation/total"]
+    validation = recorder.values["loss_validation/total"]
     assert validation[80] < 0.7 * validation[0]
-    totals = list(recorder.values["train/total"].values())
+    totals = list(recorder.values["loss/total"].values())
     assert sum(totals[-10:]) < 0.7 * sum(totals[:10])
 
 
@@ -82,20 +82,21 @@ def test_monitors_see_steps_values_and_pictures(tiny_config: MakeConfig, tmp_pat
     assert config_from_dict(yaml.safe_load(text)) == config
     assert recorder.steps == list(range(1, 8))
     terms = ("content", "style", "tv", "total")
-    for tag in (*(f"train/{term}" for term in terms), "learning_rate", "images_per_second"):
+    for tag in (*(f"loss/{term}" for term in terms), "run/learning_rate", "run/images_per_second"):
         assert list(recorder.values[tag]) == [1, 2, 4, 6, 7], tag
     for term in terms:
-        assert list(recorder.values[f"validation/{term}"]) == [0, 3, 6, 7]
-    values = {term: recorder.values[f"train/{term}"][4] for term in terms}
+        assert list(recorder.values[f"loss_validation/{term}"]) == [0, 3, 6, 7]
+    values = {term: recorder.values[f"loss/{term}"][4] for term in terms}
     assert values["total"] == pytest.approx(sum(values[term] for term in terms[:3]))
     assert all(value > 0 for value in values.values())
-    (preview,) = (tag for tag in recorder.images if tag.endswith("/content"))
-    assert set(recorder.images) == {"style", preview, preview.replace("content", "stylized")}
-    assert list(recorder.images[preview]) == [0]
-    stylized = recorder.images[preview.replace("content", "stylized")]
-    assert list(stylized) == [4, 7]
-    assert stylized[7].shape == recorder.images[preview][0].shape
-    assert stylized[7].dtype == torch.float32
+    ((name, content),) = prepare(config, device="cpu").previews.items()
+    assert set(recorder.images) == {"style", f"preview/{name}"}
+    shown = recorder.images[f"preview/{name}"]
+    assert list(shown) == [4, 7]
+    beside, stylized = shown[7].chunk(2, dim=-1)
+    assert torch.equal(beside, content)
+    assert stylized.dtype == torch.float32
+    assert not torch.equal(stylized, content)
     assert recorder.closed == 1
 
 
@@ -402,7 +403,7 @@ def test_training_in_bf16_gives_float32_weights_and_finite_losses(
     recorder = Recorder()
     config = tiny_config({"training.steps": 3, "training.precision": "bf16"})
     run(config, tmp_path, monitors=[recorder])
-    assert all(math.isfinite(value) for value in recorder.values["train/total"].values())
+    assert all(math.isfinite(value) for value in recorder.values["loss/total"].values())
     assert {value.dtype for value in weights_of(tmp_path).values()} == {torch.float32}
     assert recorder.messages == []
 
@@ -422,6 +423,6 @@ def test_previews_with_artefacts_raise_the_alarm(
     run(tiny_config({"training.preview_every": 6}), tmp_path, monitors=[recorder])
     assert {step for step, _ in recorder.alarms} == {6, 12}
     assert all("flat: its standard deviation, 0.000" in text for _, text in recorder.alarms)
-    scores = {tag: values for tag, values in recorder.values.items() if "artefacts/" in tag}
-    assert {tag.rpartition("/")[2] for tag in scores} == {"deviation", "grid", "hot_pixels"}
+    scores = {tag: values for tag, values in recorder.values.items() if "watch/" in tag}
+    assert set(scores) == {"watch/deviation", "watch/grid", "watch/hot_pixels"}
     assert all(set(values) == {6, 12} for values in scores.values())
