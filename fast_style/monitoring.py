@@ -2,17 +2,17 @@
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from fast_style.files import atomic_write
 from fast_style.images import to_uint8
 from fast_style.losses import TERMS
 
@@ -133,10 +133,10 @@ class MetricsMonitor(NullMonitor):
 
     def start(self, step: int, steps: int, config: str) -> None:
         self._path = self._run_dir / "metrics.csv"
-        with self._telling():
-            rows = list(self._rows_up_to(step))
-            with atomic_write(self._path) as file:
-                file.write("".join([",".join(self._head()) + "\n", *rows]).encode())
+        with self._telling(), self._path.open("a+b") as file:
+            file.truncate(self._length_up_to(step, file))
+            if not file.seek(0, os.SEEK_END):
+                file.write((",".join(self._head()) + "\n").encode())
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for part, section in self._PARTS.items():
@@ -151,14 +151,17 @@ class MetricsMonitor(NullMonitor):
     def _head(self) -> list[str]:
         return ["step", "part", *TERMS, *self._PACE]
 
-    def _rows_up_to(self, step: int) -> Iterator[str]:
-        """Yield the whole rows that an earlier process wrote up to a step; none for a new run."""
-        if self._path is None or not step or not self._path.is_file():
-            return
-        for row in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-            number = row.partition(",")[0]
-            if row.endswith("\n") and number.isdecimal() and int(number) <= step:
-                yield row
+    def _length_up_to(self, step: int, file: IO[bytes]) -> int:
+        """Return the bytes of the whole rows up to a step; they are in the steps' order."""
+        length = 0
+        if step:
+            file.seek(0)
+            for row in file:
+                number = row.partition(b",")[0]
+                if not row.endswith(b"\n") or (number.isdigit() and int(number) > step):
+                    break
+                length += len(row)
+        return length
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:

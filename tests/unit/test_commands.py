@@ -113,6 +113,61 @@ def test_a_dry_run_counts_small_crops_for_what_they_are(
     assert last.endswith("1.00 s a step, about 4 minutes for 100 steps")
 
 
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_an_impossible_time_limit_is_told_before_anything_else(
+    user: Path, capsys: pytest.CaptureFixture[str], minutes: str, dry: bool
+) -> None:
+    options = ["--dry-run"] if dry else []
+    error = one_line_of_error(
+        capsys, "train", "--config", "gone.yaml", f"--max-minutes={minutes}", *options
+    )
+    assert f"--max-minutes: {float(minutes)!r} is impossible: it must be above 0" in error
+
+
+def test_a_dry_run_says_when_the_time_is_too_short_for_a_step(
+    user: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(pace, "time", clock)
+    command = ("train", "--config", "tiny.yaml", "--run-dir", "new", "--dry-run")
+    assert exit_code(*command, "--max-minutes", "0.01") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(
+        "1.00 s a step, more than --max-minutes 0.01 leaves: no step would be made"
+    )
+
+
+def test_a_dry_run_of_a_long_training_on_a_cpu_knows_a_shorter_way(
+    user: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(pace, "time", clock)
+    command = ("train", "--config", "tiny.yaml", "--run-dir", "new", "--device", "cpu")
+    assert exit_code(*command, "--dry-run", "--set", "training.steps=5000") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    shorter = "# with training.init_from=wave, network.width=16 and --max-minutes 10: "
+    assert last.startswith(shorter)
+    assert 580 <= int(last.removeprefix(shorter).removesuffix(" steps, ten minutes")) <= 594
+
+
+def test_after_a_training_the_next_command_is_shown(
+    user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("train", "--config", "tiny.yaml", "--run-dir", "new", "--device", "cpu") == 0
+    captured = capsys.readouterr()
+    model = Path("new/tiny.pth")
+    assert captured.out == f"{model}\n"
+    assert captured.err.splitlines()[-1] == f"try: fast-style stylize --model {model} photo.jpg"
+    # Again: it is finished, and there is no second file of events.
+    assert exit_code("train", "--config", "tiny.yaml", "--run-dir", "new", "--device", "cpu") == 0
+    assert capsys.readouterr().out == f"{model}\n"
+    assert len(list(Path("new").glob("events*"))) == 1
+    rows = Path("new/metrics.csv").read_text().splitlines()[1:]
+    expected = ["0,validation", "1,training", "2,training", "2,validation"]
+    assert [",".join(row.split(",")[:2]) for row in rows] == expected
+
+
 def test_a_reader_who_goes_is_no_mistake() -> None:
     """As in `... | head -1`."""
     body = "print('x' * 100_000) or print(1, flush=True) or 0"

@@ -7,7 +7,13 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.monitoring import ProgressMonitor, TensorBoardMonitor
+from fast_style.monitoring import (
+    MetricsMonitor,
+    Monitor,
+    NullMonitor,
+    ProgressMonitor,
+    TensorBoardMonitor,
+)
 
 
 def read_events(run_dir: Path) -> EventAccumulator:
@@ -92,3 +98,69 @@ def test_a_message_of_the_run_is_logged_with_its_step(caplog: pytest.LogCaptureF
 
 def test_a_progress_bar_that_never_started_closes() -> None:
     ProgressMonitor().close()
+
+
+def losses(section: str, total: float) -> dict[str, float]:
+    return {f"{section}/{name}": total / 4 for name in ("content", "style", "tv")} | {
+        f"{section}/total": total
+    }
+
+
+def test_the_table_has_a_row_for_each_report_and_none_twice_after_a_resumption(
+    tmp_path: Path,
+) -> None:
+    killed = MetricsMonitor(tmp_path)
+    killed.start(0, 10, "")
+    killed.scalars(0, losses("loss_validation", 40.0))
+    for step in (1, 2, 3):
+        pace = {"run/learning_rate": 0.5, "run/images_per_second": 2.0, "run/minutes_left": 3.0}
+        killed.scalars(step, losses("loss", 10.0 * step) | pace)
+    killed.scalars(3, {"run/planned_steps": 10, "watch/grid": 1.0})
+    killed.close()
+    path = tmp_path / "metrics.csv"
+    path.write_text(path.read_text() + "3,trai")  # killed within a write
+    resumed = MetricsMonitor(tmp_path)
+    resumed.start(2, 10, "")
+    resumed.scalars(3, losses("loss", 5.0))
+    assert path.read_text().splitlines() == [
+        "step,part,content,style,tv,total,learning_rate,images_per_second",
+        "0,validation,10.0,10.0,10.0,40.0,,",
+        "1,training,2.5,2.5,2.5,10.0,0.5,2.0",
+        "2,training,5.0,5.0,5.0,20.0,0.5,2.0",
+        "3,training,1.25,1.25,1.25,5.0,,",
+    ]
+    anew = MetricsMonitor(tmp_path)
+    anew.start(0, 10, "")
+    assert len(path.read_text().splitlines()) == 1
+
+
+def test_a_table_that_cannot_be_written_ends_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = MetricsMonitor(tmp_path / "gone")
+    monitor.scalars(1, losses("loss", 1.0))  # before the run starts
+    monitor.start(0, 10, "")
+    monitor.scalars(1, losses("loss", 1.0))
+    (message,) = caplog.messages
+    assert "metrics.csv: the table of losses ends: No such file" in message
+
+
+def test_the_bar_has_a_goal_once_there_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    monitor = ProgressMonitor()
+    monitor.start(86, 0, "")
+    monitor.advance(87)
+    assert "/129" not in capsys.readouterr().err
+    monitor.scalars(88, {"run/planned_steps": 129})
+    monitor.advance(88)
+    monitor.close()
+    assert "88/129" in capsys.readouterr().err
+
+
+def test_a_null_monitor_is_a_monitor_that_does_nothing() -> None:
+    monitor: Monitor = NullMonitor()
+    monitor.start(0, 1, "")
+    monitor.advance(1)
+    monitor.scalars(1, {})
+    monitor.image(1, "a", torch.zeros(3, 1, 1))
+    monitor.message(1, "a")
+    monitor.close()
