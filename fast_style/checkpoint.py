@@ -20,6 +20,7 @@ from fast_style import __version__
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.importing import SUPPORTED, find_state_dict, import_network
+from fast_style.networks.building import DEFAULT_KIND, KINDS, build_network
 from fast_style.networks.transformer import TransformerNet
 
 MODEL_FORMAT = "fast-style/1"
@@ -56,11 +57,7 @@ def save_model(
     weights = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
     data = {
         "format": MODEL_FORMAT,
-        "network": {
-            "width": network.width,
-            "num_residual_blocks": network.num_residual_blocks,
-            "upsampling": network.upsampling,
-        },
+        "network": network.spec(),
         "weights": {key: value.contiguous() for key, value in weights.items()},
         "metadata": {"version": __version__, **(metadata or {})},
     }
@@ -101,13 +98,21 @@ def _opened(source: str | Path | bytes | BinaryIO) -> tuple[Path, dict[str, Any]
 
 def _read_model(path: Path, data: Mapping[str, Any]) -> Model:
     try:
-        if data["network"]["num_residual_blocks"] > len(data["weights"]):
+        spec = dict(data["network"])
+        if (kind := spec.get("kind", DEFAULT_KIND)) not in KINDS:
+            raise CheckpointError(
+                f"{path}: holds a network of kind {kind!r}; this version knows "
+                f"{', '.join(KINDS)}: update fast-style"
+            )
+        if spec.get("num_residual_blocks", 0) > len(data["weights"]):
             raise ValueError("fewer weights than residual blocks")
         with torch.device("meta"):  # a damaged width costs no memory, nothing is drawn at random
-            network = TransformerNet(**data["network"])
+            network = build_network(spec)
         weights = {key: value.float() for key, value in data["weights"].items()}
         network.load_state_dict(weights, assign=True)
         metadata = dict(data["metadata"])
+    except CheckpointError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise CheckpointError(f"{path}: a damaged {MODEL_FORMAT} file: {reason}") from None

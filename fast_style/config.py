@@ -20,9 +20,13 @@ from fast_style.devices import Precision
 from fast_style.errors import UserError
 
 T = TypeVar("T")
+LossT = TypeVar("LossT", bound="LossConfig")
 
 # The baseline's recipes travel with the package; configs/baseline in the repository is this folder.
 RECIPES = Path(__file__).parent / "recipes"
+
+# Of a network that nothing else gives a width.
+_DEFAULT_WIDTH = 32
 
 
 class ConfigError(UserError):
@@ -44,6 +48,10 @@ class StyleConfig:
     image: Path
     size: int = _number(512, 0)
 
+    def resolved(self) -> "StyleConfig":
+        """Return the same with the path of the file itself (see `Config.resolved`)."""
+        return dataclasses.replace(self, image=locate(self.image, key="style.image"))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:
@@ -63,6 +71,15 @@ class DataConfig:
     flip: bool = True
     workers: int = _number(2, 0, 256)
     cache: Path | None = None
+
+    def resolved(self) -> "DataConfig":
+        """Return the same with the paths of the files themselves (see `Config.resolved`)."""
+        return dataclasses.replace(
+            self,
+            train=tuple(locate(path, key="data.train") for path in self.train),
+            validation=tuple(locate(path, key="data.validation") for path in self.validation),
+            cache=self.cache and locate(self.cache, key="data.cache"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,12 +103,21 @@ class LossConfig:
     style_weight: float = _number(5.0, 0)
     tv_weight: float = _number(0.0, 0)
 
+    def resolved(self: LossT) -> LossT:
+        """Return the same with the path of the file itself (see `Config.resolved`)."""
+        return dataclasses.replace(
+            self, weights=self.weights and locate(self.weights, key="loss.weights")
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NetworkConfig:
-    """The transformer network: channels at full resolution and number of residual blocks."""
+    """The transformer network: channels at full resolution and number of residual blocks.
 
-    width: int = _number(32, 1, 1024)
+    Without a `width` it is that of `training.init_from`'s network or, without that, 32.
+    """
+
+    width: int | None = _number(None, 1, 1024)
     num_residual_blocks: int = _number(5, 0, 64)
 
 
@@ -138,6 +164,24 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.network.width is None and self.training.init_from is None:
+            network = dataclasses.replace(self.network, width=_DEFAULT_WIDTH)
+            object.__setattr__(self, "network", network)
+
+    def resolved(self) -> "Config":
+        """Return the same with the paths of the files themselves, for what opens them.
+
+        A config holds paths as they were written, and so do states and model files: "~" and
+        "package:NAME/..." mean other places on another machine. Raises ConfigError.
+        """
+        return dataclasses.replace(
+            self,
+            style=self.style.resolved(),
+            data=self.data.resolved(),
+            loss=self.loss.resolved(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -90,11 +90,8 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
             raise DataError("no content images")
         early = [first_size] if first_steps else []
         self.at_least = decoded_edge(max([image_size, *mixed_sizes, *early]), min_crop)
-        if cache is not None and cache.at_least != self.at_least:
-            raise ValueError(
-                f"{cache.file}: is of images decoded for {cache.at_least} pixels; these crops "
-                f"need {self.at_least}"
-            )
+        if cache is not None:
+            self._check_cache(cache)
         self.paths = [str(path) for path in paths]
         self.image_size = image_size
         self.mixed_sizes = mixed_sizes
@@ -108,9 +105,23 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def size_at(self, step: int) -> int:
-        """Give the size of a step's crops."""
-        if step < self.first_steps:
+    def cached(self, cache: ImageCache) -> "ContentImages":
+        """Return the same images, read from `cache`. Raises ValueError for one of another size."""
+        self._check_cache(cache)
+        images = copy.copy(self)
+        images.cache = cache
+        return images
+
+    def _check_cache(self, cache: ImageCache) -> None:
+        if cache.at_least != self.at_least:
+            raise ValueError(
+                f"{cache.file}: is of images decoded for {cache.at_least} pixels; these crops "
+                f"need {self.at_least}"
+            )
+
+    def size_at(self, step: int, *, first_steps: int | None = None) -> int:
+        """Return the size of a step's crops, where `first_steps` (default: its own) are early."""
+        if step < (self.first_steps if first_steps is None else first_steps):
             return self.first_size
         if self.mixed_sizes:
             random = np.random.default_rng((self.seed, step, _SIZES))
@@ -196,11 +207,13 @@ def content_batches(
     first_step: int = 0,
     workers: int = 0,
     pin_memory: bool = False,
+    size_at: Callable[[int], int] | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> Iterator[ContentBatch]:
     """Yield the batches of step `first_step`, `first_step + 1`, ... without end.
 
-    `share` (k, n) yields the k-th of n equal parts of each.
+    `size_at` gives a step's size of crops (default: `images.size_at`); `share` (k, n) yields the
+    k-th of n equal parts of each.
     A file that turns out broken is named once in the log; DataError ends it when the broken ones
     become more than one in twenty.
     """
@@ -209,7 +222,7 @@ def content_batches(
         batch_sampler=EndlessShuffle(
             len(images),
             batch_size,
-            size_at=images.size_at,
+            size_at=size_at or images.size_at,
             seed=images.seed,
             first_step=first_step,
             share=share,

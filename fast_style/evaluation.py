@@ -19,6 +19,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from fast_style.building import build_features
 from fast_style.checkpoint import Model
 from fast_style.config import ConfigError, OptimizationConfig, config_from_dict
 from fast_style.data import center_crop
@@ -27,7 +28,7 @@ from fast_style.images import to_float
 from fast_style.losses import Losses, PerceptualLoss
 from fast_style.networks.transformer import TransformerNet
 from fast_style.optimization import optimize_image
-from fast_style.preparation import build_criterion, load_style_image
+from fast_style.preparation import load_style_image, style_objective
 
 # The paper's table 1 compares with so many steps.
 TABLE_STEPS = (100, 500)
@@ -145,8 +146,11 @@ def training_objective(
     config = config_from_dict(data, source="the model's config")
     if style_image:
         config = replace(config, style=replace(config.style, image=style_image))
-    style = load_style_image(config.style)
-    return build_criterion(config, style.to(resolve_device(device)))
+    # The photos that it was trained on are another machine's.
+    config = replace(config, style=config.style.resolved(), loss=config.loss.resolved())
+    on = resolve_device(device)
+    style = load_style_image(config.style).to(on)
+    return style_objective(config, build_features(config.loss, on), style).criterion
 
 
 def certify(

@@ -1,7 +1,8 @@
 """What happens when losses or gradients are not finite: back to the last good weights, once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -10,7 +11,6 @@ from fast_style import distributed
 from fast_style.checkpoint import find_states
 from fast_style.errors import UserError
 from fast_style.losses import Losses
-from fast_style.trainee import Trainee
 
 # A second fault within so many steps is fatal.
 _FAULT_FREE_STEPS = 500
@@ -20,10 +20,36 @@ class TrainingError(UserError, RuntimeError):
     """Training cannot go on: the losses keep being NaN or infinite."""
 
 
+class Recoverable(Protocol):
+    """What can go back to earlier weights: of a `Trainee`, what its guard needs."""
+
+    @property
+    def step(self) -> int:
+        """The number of updates."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next update."""
+
+    @property
+    def last_fault(self) -> int | None:
+        """The step of the last fault, if there was one."""
+
+    @property
+    def is_scaling(self) -> bool:
+        """Whether gradients are scaled, as in fp16."""
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of the weights and of all that the next update depends on."""
+
+    def go_back(self, state: Mapping[str, Any], *, fault: int) -> None:
+        """Take over an earlier state after a fault at that step, and learn half as fast."""
+
+
 class Guard:
     """Looks at what updates gave, when it is asked to: looking waits for a GPU."""
 
-    def __init__(self, trainee: Trainee, run_dir: Path) -> None:
+    def __init__(self, trainee: Recoverable, run_dir: Path) -> None:
         self.trainee = trainee
         self.run_dir = run_dir
         self.snapshot = trainee.state()
@@ -49,7 +75,7 @@ class Guard:
         unchecked, self._unchecked = self._unchecked, []
         finite = distributed.mean(torch.stack([values for _, values, _ in unchecked])).isfinite()
         # An fp16 gradient that overflows is the scaler's to mend; it left the weights alone.
-        scaling = self.trainee.scaler.get_scale() > 1
+        scaling = self.trainee.is_scaling
         for (step, _, paths), (loss, gradient) in zip(unchecked, finite.tolist(), strict=True):
             if not loss or not (gradient or scaling):
                 return step, self._go_back(step, ", ".join(distributed.gathered(paths)))
@@ -67,9 +93,7 @@ class Guard:
                     "here if they are damaged"
                 )
             )
-        trainee.restore(self.snapshot)
-        trainee.learning_rate_scale /= 2
-        trainee.last_fault = step
+        trainee.go_back(self.snapshot, fault=step)
         self.keep()
         return (
             "the losses are NaN or infinite: back to the last good weights, learning rate halved "

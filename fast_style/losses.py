@@ -17,20 +17,18 @@ Other systems chose otherwise: sums instead of means, Gram matrices divided by s
 nothing, other total variations. The optimisation baseline's recipes name these; training does not.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from fast_style.config import LossConfig
 from fast_style.errors import UserError
 from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layers
 
-LossT = TypeVar("LossT", bound=LossConfig)
 Reduction = Literal["mean", "sum"]
 # The Gram matrix divided by C H W; by the map's positions H W; by the image's pixels; by nothing;
 # or, instead of it, the feature map itself.
@@ -52,9 +50,12 @@ class Losses:
         return self.content + self.style + self.tv
 
     def items(self) -> dict[str, Tensor]:
-        """Give every term, detached, by the name under which it is reported."""
-        terms = {"content": self.content, "style": self.style, "tv": self.tv, "total": self.total}
-        return {name: value.detach() for name, value in terms.items()}
+        """Return every term, detached, by the name under which it is reported (`TERMS`)."""
+        return {name: getattr(self, name).detach() for name in TERMS}
+
+
+# The names of the terms and of their sum, as reports and files have them.
+TERMS = (*(term.name for term in fields(Losses)), "total")
 
 
 def gram_matrix(features: Tensor, *, divisor: float | None = None) -> Tensor:
@@ -147,7 +148,7 @@ class PerceptualLoss:
     `style_shares` then says how much of each (default: equally much). Layers map names to weights;
     `features` must hold them all. Raises ValueError where it does not.
 
-    Everything behind `tv_weight` is another system's choice, for the baseline's recipes.
+    What follows `style_shares` is another system's choice, for the baseline's recipes.
     """
 
     def __init__(
@@ -167,8 +168,8 @@ class PerceptualLoss:
         variation: Variation = "squared",
     ) -> None:
         self.features = features
-        self.content_layers = _canonical(features, content_layers)
-        self.style_layers = _canonical(features, style_layers)
+        self.content_layers = layers_of(features, content_layers)
+        self.style_layers = layers_of(features, style_layers)
         self.content_weight = content_weight
         self.style_weight = style_weight
         self.tv_weight = tv_weight
@@ -235,111 +236,6 @@ class PerceptualLoss:
         return gram_matrix(features, divisor=divisors[self.style_statistic])
 
 
-# At strength 1 the style term weighs so many times the content term, both as shares of what they
-# can be: about there a photo takes on the style and is still recognised (docs/method.md).
-_BALANCE = 10.0
-
-
-@torch.no_grad()
-def balanced_layers(
-    features: VGGFeatures,
-    style_image: Tensor | Sequence[Tensor],
-    content: Tensor,
-    *,
-    content_layers: Mapping[str, float],
-    style_layers: Mapping[str, float],
-    strength: float,
-    style_shares: Sequence[float] | None = None,
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Weigh layers so that one `strength` looks the same for every style, loss network and size.
-
-    `content` is (N, 3, H, W), typical photos; style images and shares are as `PerceptualLoss` takes
-    them. Each content layer's loss becomes a share of its feature maps' variance, which is the loss
-    of a picture without any content; each style layer's a share of its loss at the photos
-    themselves. The given weights divide these shares among the layers. Gives the layers for a
-    `PerceptualLoss` with content_weight and style_weight 1.
-    Raises ValueError where there is nothing to take a share of.
-    """
-    content_layers = _canonical(features, content_layers)
-    style_layers = _canonical(features, style_layers)
-    for kind, layers in (("content", content_layers), ("style", style_layers)):
-        if not sum(layers.values()):
-            raise UserError(
-                f"strength cannot be measured: the weights of {kind}_layers are all 0; give "
-                "content_weight and style_weight instead"
-            )
-    targets = PerceptualLoss(
-        features,
-        style_image,
-        content_layers={},
-        style_layers=style_layers,
-        style_shares=style_shares,
-    ).style_targets
-    values = dict.fromkeys([*content_layers, *style_layers], 0.0)
-    spreads = dict(values)
-    for image in content.split(1):
-        maps = features(image, values)
-        for name in content_layers:
-            deviation = maps[name] - maps[name].mean((2, 3), keepdim=True)
-            spreads[name] += deviation.square().mean().item() / len(content)
-        for name in style_layers:
-            error = (gram_matrix(maps[name]) - targets[name]).square().mean().item()
-            values[name] += error / len(content)
-    empty = [name for name in content_layers if not spreads[name]]
-    empty += [name for name in style_layers if not values[name]]
-    if empty:
-        raise UserError(
-            f"strength cannot be measured at {', '.join(empty)}: the content image is flat, or has "
-            "the very style of the style image; give content_weight and style_weight instead"
-        )
-    return (
-        {
-            name: weight / sum(content_layers.values()) / spreads[name]
-            for name, weight in content_layers.items()
-        },
-        {
-            name: strength * _BALANCE * weight / sum(style_layers.values()) / values[name]
-            for name, weight in style_layers.items()
-        },
-    )
-
-
-def with_raw_weights(
-    loss: LossT,
-    features: VGGFeatures,
-    style_image: Tensor | Sequence[Tensor],
-    content: Tensor | None,
-    *,
-    style_shares: Sequence[float] | None = None,
-) -> LossT:
-    """Give the loss's config with the raw weights that its `strength` comes to, if it has one.
-
-    It is measured by `balanced_layers`, at `content`, (N, 3, H, W) typical photos. Raises
-    ValueError.
-    """
-    if loss.strength is None:
-        return loss
-    if content is None:
-        raise ValueError("loss.strength needs content images to be measured at")
-    content_layers, style_layers = balanced_layers(
-        features,
-        style_image,
-        content,
-        content_layers=loss.content_layers,
-        style_layers=loss.style_layers,
-        strength=loss.strength,
-        style_shares=style_shares,
-    )
-    return dataclasses.replace(
-        loss,
-        strength=None,
-        content_layers=content_layers,
-        style_layers=style_layers,
-        content_weight=1.0,
-        style_weight=1.0,
-    )
-
-
 def _weighed(
     images: Tensor | Sequence[Tensor], shares: Sequence[float] | None
 ) -> list[tuple[Tensor, float]]:
@@ -351,7 +247,8 @@ def _weighed(
     return [(image, share / sum(shares)) for image, share in zip(images, shares, strict=True)]
 
 
-def _canonical(features: VGGFeatures, layers: Mapping[str, float]) -> dict[str, float]:
+def layers_of(features: VGGFeatures, layers: Mapping[str, float]) -> dict[str, float]:
+    """Return the layers' weights by canonical name. Raises ValueError for one not in `features`."""
     canonical = canonical_layers(features.network, layers)
     if missing := set(canonical) - set(features.layers):
         raise ValueError(f"the loss network was built without {', '.join(sorted(missing))}")
@@ -362,3 +259,10 @@ def _squared_error(a: Tensor, b: Tensor, reduction: Reduction) -> Tensor:
     """(N, ...) and (N or 1, ...) -> scalar: mean, or the average over the batch of the sum."""
     squared = (a.float() - b.float()).square()
     return squared.mean() if reduction == "mean" else squared.sum() / len(squared)
+
+
+def __getattr__(name: str) -> Any:
+    # Until they had a module of their own, these two were here.
+    if name in ("balanced_layers", "with_raw_weights"):
+        return getattr(import_module("fast_style.strength"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

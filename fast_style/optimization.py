@@ -5,6 +5,7 @@ network's weights. A step is one evaluation of the objective and its gradient; s
 initial image. Recipes (configs/baseline) name what is minimised, and how.
 """
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable, Sequence
@@ -15,17 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fast_style.config import (
-    BaselineConfig,
-    BaselineContentConfig,
-    BaselineLossConfig,
-    OptimizationConfig,
-)
+from fast_style.building import build_features, build_objective
+from fast_style.config import BaselineConfig, BaselineContentConfig, OptimizationConfig
 from fast_style.errors import UserError
 from fast_style.images import resize, resize_long_edge
-from fast_style.losses import Losses, PerceptualLoss, with_raw_weights
-from fast_style.networks.vgg import VGGFeatures
-from fast_style.weights import load_vgg
+from fast_style.losses import Losses, PerceptualLoss
 
 log = logging.getLogger(__name__)
 
@@ -298,12 +293,10 @@ def _averaged(average: Tensor, image: Tensor, step: int, decay: float) -> Tensor
 
 def _balanced_total(losses: Losses, criterion: PerceptualLoss) -> Tensor:
     """Sum the terms, each divided by its own value and then weighted (Pedersen's tutorial)."""
-    weighted = (
-        (criterion.content_weight, losses.content),
-        (criterion.style_weight, losses.style),
-        (criterion.tv_weight, losses.tv),
-    )
-    terms = [weight * term / (term.detach() + 1e-10) for weight, term in weighted]
+    terms = []
+    for field in dataclasses.fields(losses):
+        weight, term = getattr(criterion, f"{field.name}_weight"), getattr(losses, field.name)
+        terms.append(weight * term / (term.detach() + 1e-10))
     return torch.stack(terms).sum()
 
 
@@ -326,15 +319,7 @@ class Baseline:
         self.styles = styles
         self.shares = shares
         self.content = fit_content(content, config.content)
-        loss = config.loss
-        self.features = load_vgg(
-            loss.network,
-            [*loss.content_layers, *loss.style_layers],
-            path=loss.weights,
-            pooling=loss.pooling,
-            padding=loss.padding,
-            recompute=loss.recompute,
-        ).to(content.device)
+        self.features = build_features(config.loss.resolved(), content.device)
         self.scales = scale_sizes(self.content, config.optimization.first_scale)
         smallest = resize(self.content, *self.scales[0])
         with torch.no_grad():
@@ -351,9 +336,9 @@ class Baseline:
     def criterion_at(self, content: Tensor) -> PerceptualLoss:
         """Build the objective for a content image of this size."""
         styles = [fit_style(style, content, self.config) for style in self.styles]
-        return build_criterion(
+        return build_objective(
             self.config.loss, self.features, styles, content=content, shares=self.shares
-        )
+        ).criterion
 
     def run(
         self,
@@ -404,35 +389,6 @@ class Baseline:
             noise = torch.rand(content.shape, generator=generator).to(content.device)
             return options.noise_mean + options.noise_range * (noise - 0.5)
         return content
-
-
-def build_criterion(
-    loss: BaselineLossConfig,
-    features: VGGFeatures,
-    styles: Sequence[Tensor],
-    *,
-    content: Tensor,
-    shares: Sequence[float] | None = None,
-) -> PerceptualLoss:
-    """Build a recipe's objective for style images at their final sizes. Raises ValueError.
-
-    `content`, (1, 3, H, W), is what `loss.strength` is measured at.
-    """
-    loss = with_raw_weights(loss, features, styles, content, style_shares=shares)
-    return PerceptualLoss(
-        features,
-        styles,
-        content_layers=loss.content_layers,
-        style_layers=loss.style_layers,
-        content_weight=loss.content_weight,
-        style_weight=loss.style_weight,
-        tv_weight=loss.tv_weight,
-        style_shares=shares,
-        style_statistic=loss.style_statistic,
-        content_reduction=loss.content_reduction,
-        style_reduction=loss.style_reduction,
-        variation=loss.variation,
-    )
 
 
 def fit_content(content: Tensor, size: BaselineContentConfig) -> Tensor:

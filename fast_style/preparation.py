@@ -4,8 +4,10 @@ Nothing is written here but the cache of photos, last, where one is asked for; a
 its inputs leaves nothing behind.
 """
 
+import contextlib
 import dataclasses
 import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +15,19 @@ import torch
 from torch import Tensor
 
 from fast_style import distributed
+from fast_style.building import Objective, build_features, build_objective
 from fast_style.cache import open_cache
 from fast_style.checkpoint import find_model, load_model
-from fast_style.config import Config, ConfigError, StyleConfig, locate
+from fast_style.config import Config, ConfigError, DataConfig, LossConfig, StyleConfig
 from fast_style.data import ContentImages, center_crops
 from fast_style.devices import resolve_device, resolve_precision
 from fast_style.images import ImageError, load_image, resize_long_edge, to_float
-from fast_style.losses import PerceptualLoss, with_raw_weights
+from fast_style.losses import PerceptualLoss
+from fast_style.networks.building import build_network
 from fast_style.networks.transformer import TransformerNet
-from fast_style.networks.vgg import canonical_layers
+from fast_style.networks.vgg import VGGFeatures
 from fast_style.photos import find_images, hold_out, scan_images
 from fast_style.schedule import first_steps
-from fast_style.weights import load_vgg
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class Inputs:
     network: TransformerNet  # as the first step finds it
     style_image: Tensor
     criterion: PerceptualLoss
+    loss: LossConfig  # the criterion's, in raw weights
     images: ContentImages
     validation: Tensor
     previews: dict[str, Tensor]
@@ -52,7 +56,7 @@ def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
     The others find what it has downloaded and cached, and take over what `loss.strength` came to.
     """
     batch_size, processes = config.training.batch_size, distributed.world_size()
-    objective = config
+    loss = config.loss
     with distributed.together():
         if batch_size % processes:
             raise ConfigError(
@@ -62,46 +66,39 @@ def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
             )
         if distributed.is_main():
             inputs = prepare(config, device=distributed.local_device(device))
-            objective = objective_config(config, inputs.criterion)
-    objective = distributed.from_main(objective)
+            loss = inputs.loss
+    config = dataclasses.replace(config, loss=distributed.from_main(loss))
     with distributed.together(), distributed.only_main_speaks():
         if not distributed.is_main():
-            inputs = prepare(objective, device=distributed.local_device(device))
+            inputs = prepare(config, device=distributed.local_device(device))
     return inputs
 
 
 def prepare(config: Config, *, device: str = "auto") -> Inputs:
-    """Find, check and load what a run needs, cheap checks first; the cache of photos comes last."""
+    """Find, check and load what a run needs, cheap checks first; the cache of photos comes last.
+
+    `config` is a resolved one, whose paths are those of the files themselves.
+    """
     data, training = config.data, config.training
     on = resolve_device(device)
     dtype = resolve_precision(training.precision, on)
     network = initial_network(config)
     style = load_style_image(config.style).to(on)
-    train = [locate(path, key="data.train") for path in data.train]
-    paths = find_images(train, named="data.train")
-    held = [locate(path, key="data.validation") for path in data.validation]
-    held = find_images(held, named="data.validation") if held else []
-    criterion = None if config.loss.strength else build_criterion(config, style)
+    features = build_features(config.loss, on)
+    _check_size(config.style, features, style)
+    paths = find_images(data.train, named="data.train")
+    if data.validation:
+        find_images(data.validation, named="data.validation")
     scan = scan_images(paths)
-    usable = scan.usable
-    if held:
-        held = scan_images(held).usable
-    else:
-        usable, held = hold_out(usable, data.held_out)
+    usable, held = split_photos(data, scan.usable)
     counts = f"{len(usable):,} to train on, {len(held):,} held out"
     log.info("content images: %s; %s", scan.summary(), counts)
-    size = training.image_size
-    crops = center_crops(held, size)
+    crops = center_crops(held, training.image_size)
     validation = torch.stack(list(crops.values()))
-    if criterion is None:
-        criterion = build_criterion(config, style, content=to_float(validation.to(on)))
-    previews = {
-        path.stem: resize_long_edge(load_image(path), _PREVIEW_EDGE)
-        for path in list(crops)[:_NUM_PREVIEWS]
-    }
+    objective = style_objective(config, features, style, content=to_float(validation.to(on)))
     images = ContentImages(
         usable,
-        size,
+        training.image_size,
         mixed_sizes=training.mixed_sizes,
         first_size=training.first_size,
         first_steps=first_steps(training, training.steps),
@@ -111,18 +108,47 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     )
     if data.cache:
         # Of the held-out images too: how many these are shall not matter to a cache.
-        folder = locate(data.cache, key="data.cache")
-        images.cache = open_cache(folder, scan.usable, at_least=images.at_least)
+        images = images.cached(open_cache(data.cache, scan.usable, at_least=images.at_least))
     return Inputs(
         device=on,
         dtype=dtype,
         network=network,
         style_image=style,
-        criterion=criterion,
+        criterion=objective.criterion,
+        loss=objective.raw,
         images=images,
         validation=validation,
-        previews=previews,
+        previews=_load_previews(list(crops)[:_NUM_PREVIEWS]),
     )
+
+
+def split_photos(data: DataConfig, usable: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Divide the `usable` photos of `data.train` into those to train on and those held out.
+
+    With `data.validation` none of them is held out, but the usable photos there.
+    """
+    if data.validation:
+        return list(usable), scan_images(
+            find_images(data.validation, named="data.validation")
+        ).usable
+    return hold_out(usable, data.held_out)
+
+
+def _load_previews(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Load the photos of the previews, (3, H, W), by names that differ: as short as they can be."""
+    stems = [path.stem for path in paths]
+    names = [
+        stem if stems.count(stem) == 1 else f"{path.parent.name}-{stem}"
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+    names = [
+        name if names.count(name) == 1 else f"{name}-{number}"
+        for number, name in enumerate(names, start=1)
+    ]
+    return {
+        name: resize_long_edge(load_image(path), _PREVIEW_EDGE)
+        for name, path in zip(names, paths, strict=True)
+    }
 
 
 def load_style_image(style: StyleConfig) -> Tensor:
@@ -130,7 +156,7 @@ def load_style_image(style: StyleConfig) -> Tensor:
 
     Raises ConfigError for one that cannot be read, and says where to get one that is not there.
     """
-    path = locate(style.image, key="style.image")
+    path = style.image
     try:
         image = load_image(path)
     except ImageError as error:
@@ -148,50 +174,42 @@ def _where_to_get(path: Path) -> str:
     return f" in {Path.cwd()}, where relative paths begin"
 
 
-def build_criterion(
-    config: Config, style_image: Tensor, *, content: Tensor | None = None
-) -> PerceptualLoss:
-    """Build the config's objective on the style image's device, with real weights.
+def style_objective(
+    config: Config, features: VGGFeatures, style_image: Tensor, *, content: Tensor | None = None
+) -> Objective[LossConfig]:
+    """Build a config's objective for its style image, (1, 3, H, W), on that image's device.
 
     `content`, (N, 3, H, W) typical photos, is what `loss.strength` is measured at. Raises
-    ConfigError for layers that do not exist or do not fit, and WeightsError.
+    ConfigError for a style image that is too small.
     """
-    loss = config.loss
-    try:
-        layers = [
-            name
-            for weights in (loss.content_layers, loss.style_layers)
-            for name in canonical_layers(loss.network, weights)
-        ]
-    except ValueError as error:
-        raise ConfigError(f"loss: {error}") from None
-    features = load_vgg(loss.network, layers, path=loss.weights).to(style_image.device)
-    try:
-        loss = with_raw_weights(loss, features, style_image, content)
-        return PerceptualLoss(
-            features,
-            style_image,
-            content_layers=loss.content_layers,
-            style_layers=loss.style_layers,
-            content_weight=loss.content_weight,
-            style_weight=loss.style_weight,
-            tv_weight=loss.tv_weight,
-        )
-    except ValueError as error:
-        raise ConfigError(f"style.image: {config.style.image}: {error}") from None
+    with _blamed_on(config.style):
+        return build_objective(config.loss, features, style_image, content=content)
 
 
-def objective_config(config: Config, criterion: PerceptualLoss) -> Config:
-    """Write the weights that `loss.strength` came to into the config: the very same objective."""
-    raw = dataclasses.replace(
-        config.loss,
-        strength=None,
-        content_layers=criterion.content_layers,
-        style_layers=criterion.style_layers,
-        content_weight=criterion.content_weight,
-        style_weight=criterion.style_weight,
-    )
-    return dataclasses.replace(config, loss=raw)
+def _check_size(style: StyleConfig, features: VGGFeatures, style_image: Tensor) -> None:
+    """Raise ConfigError for a style image too small for the deepest layer."""
+    with _blamed_on(style), torch.no_grad():
+        features(style_image)
+
+
+@contextlib.contextmanager
+def _blamed_on(style: StyleConfig) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ConfigError(f"style.image: {style.image}: {error}") from None
+
+
+def with_width(config: Config) -> Config:
+    """Return the config with the width of `training.init_from`'s network where it gives none.
+
+    Raises CheckpointError.
+    """
+    init_from = config.training.init_from
+    if config.network.width is not None or init_from is None:
+        return config
+    width = load_model(find_model(init_from)).network.width
+    return dataclasses.replace(config, network=dataclasses.replace(config.network, width=width))
 
 
 def initial_network(config: Config) -> TransformerNet:
@@ -199,11 +217,11 @@ def initial_network(config: Config) -> TransformerNet:
 
     Raises CheckpointError, and ConfigError where that model's network is another.
     """
-    network, init_from = config.network, config.training.init_from
+    network, init_from = with_width(config).network, config.training.init_from
     if init_from is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
-            return TransformerNet(network.width, network.num_residual_blocks)
+            return build_network(dataclasses.asdict(network))
     initial = load_model(find_model(init_from)).network
     for key in ("width", "num_residual_blocks"):
         if getattr(initial, key) != getattr(network, key):

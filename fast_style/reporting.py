@@ -1,6 +1,10 @@
-"""What a run reports while it trains: losses, validation, previews, and the time that is left."""
+"""What a run reports while it trains: losses, validation, previews, and the time that is left.
 
-from collections.abc import Mapping, Sequence
+TensorBoard sorts tags by name: `loss/` and `loss_validation/` come first, then the previews, the
+numbers of the run itself, and last what is looked at after an alarm only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -11,93 +15,108 @@ from fast_style.artefacts import artefact_scores, find_artefacts
 from fast_style.config import TrainingConfig
 from fast_style.losses import Losses
 from fast_style.monitoring import Monitor
-from fast_style.schedule import Pace, work_after
-from fast_style.trainee import Trainee
+from fast_style.pace import Pace
+from fast_style.schedule import work_after
 
 
 class Reports:
-    """Tells the monitors of the main process; those of other processes are left alone."""
+    """Tells the monitors of the main process; those of other processes are left alone.
 
-    def __init__(self, trainee: Trainee, monitors: Sequence[Monitor]) -> None:
-        self.trainee = trainee
-        self.training: TrainingConfig = trainee.config
+    Validation and previews come at least `times` times in a run, however short it is.
+    """
+
+    def __init__(
+        self,
+        training: TrainingConfig,
+        monitors: Sequence[Monitor],
+        *,
+        step: int,
+        times: int,
+        memory: float,
+    ) -> None:
         self.monitors = monitors if distributed.is_main() else ()
+        self.batch_size = training.batch_size
         self.pace = Pace(
-            trainee.step,
+            step,
             {
-                "validation": self.training.validate_every,
-                "previews": self.training.preview_every,
-                "saving": self.training.checkpoint_every,
+                "validation": training.validate_every,
+                "previews": training.preview_every,
+                "saving": training.checkpoint_every,
             },
-            work=partial(work_after, self.training),
+            times={"validation": times, "previews": times},
+            work=partial(work_after, training),
+            memory=memory,
         )
 
-    def open(self, config: str) -> None:
+    def open(self, step: int, steps: int, config: str) -> None:
         """Say that the run begins, goes on, or has a new folder; `config` is its YAML."""
         for monitor in self.monitors:
-            monitor.start(self.trainee.step, self.trainee.plan.steps, config)
+            monitor.start(step, steps, config)
 
     def close(self) -> None:
         """Say that the run has ended."""
         for monitor in self.monitors:
             monitor.close()
 
-    def inputs(self) -> None:
-        """Show the style image and the content of the previews."""
-        inputs = self.trainee.inputs
-        self._image("style", inputs.style_image[0])
-        for name, content in inputs.previews.items():
-            self._image(f"preview/{name}/content", content)
-
-    def advance(self) -> None:
+    def advance(self, step: int) -> None:
         """Say that a step is finished."""
         for monitor in self.monitors:
-            monitor.advance(self.trainee.step)
+            monitor.advance(step)
 
-    def losses(self, losses: Losses, learning_rate: float) -> None:
+    def losses(self, step: int, steps: int, losses: Losses, learning_rate: float) -> None:
         """Report an update: its losses, as means over the processes, and how fast it went."""
         terms = losses.items()
         means = distributed.mean(torch.stack(list(terms.values()))).tolist()
-        values = {f"train/{name}": value for name, value in zip(terms, means, strict=True)}
-        plan = self.trainee.plan
-        rate = self.pace.mark(self.trainee.step, plan.steps) * self.training.batch_size
-        values |= {"learning_rate": learning_rate, "images_per_second": rate}
+        values = {f"loss/{name}": value for name, value in zip(terms, means, strict=True)}
+        rate = self.pace.mark(step, steps) * self.batch_size
+        values |= {"run/learning_rate": learning_rate, "run/images_per_second": rate}
         if self.pace.is_known:
-            values["minutes_left"] = self.pace.seconds_left(plan.steps) / 60
-        self.scalars(values)
+            values["run/minutes_left"] = self.pace.seconds_left(steps) / 60
+        self.scalars(step, values)
 
-    def validation(self) -> None:
+    def planned(self, step: int, steps: int) -> None:
+        """Report how many steps are planned now."""
+        self.scalars(step, {"run/planned_steps": steps})
+
+    def validation(self, step: int, validate: Callable[[], Mapping[str, float]]) -> None:
         """Report the objective on the held-out images."""
-        with self.pace.report("validation"):
-            values = self.trainee.validate()
-            self.scalars({f"validation/{name}": value for name, value in values.items()})
+        with self.pace.timing("validation", step):
+            values = validate()
+            self.scalars(step, {f"loss_validation/{name}": v for name, v in values.items()})
 
-    def previews(self) -> None:
-        """Show the first held-out images as the averaged network stylizes them."""
-        with self.pace.report("previews"):
-            if distributed.is_main():
-                for name, content in self.trainee.inputs.previews.items():
-                    stylized = self.trainee.stylize(content[None])[0]
-                    self._image(f"preview/{name}/stylized", stylized)
-                    self._artefacts(name, content, stylized)
+    def previews(
+        self, step: int, contents: Mapping[str, Tensor], stylize: Callable[[Tensor], Tensor]
+    ) -> None:
+        """Show photos, (3, H, W) by name, each beside what `stylize` makes of (1, 3, H, W) it."""
+        with self.pace.timing("previews", step):
+            if not distributed.is_main():
+                return
+            scores = []
+            for name, content in contents.items():
+                stylized = stylize(content[None])[0].to(content.device)
+                self.image(step, f"preview/{name}", torch.cat([content, stylized], dim=-1))
+                scores.append(artefact_scores(stylized))
+                for artefact in find_artefacts(content, stylized):
+                    self.message(step, f"artefact alarm, preview {name}: {artefact}")
+            self.scalars(step, _worst(scores))
 
-    def _artefacts(self, name: str, content: Tensor, stylized: Tensor) -> None:
-        """Raise the alarm for what a good picture does not have."""
-        scores = artefact_scores(stylized)
-        self.scalars({f"artefacts/{name}/{measure}": score for measure, score in scores.items()})
-        for artefact in find_artefacts(content, stylized):
-            self.message(f"artefact alarm, preview {name}: {artefact}")
-
-    def message(self, text: str, *, step: int | None = None) -> None:
-        """Say something that a person should know, of the last step or another."""
+    def message(self, step: int, text: str) -> None:
+        """Say something that a person should know, of a step."""
         for monitor in self.monitors:
-            monitor.message(self.trainee.step if step is None else step, text)
+            monitor.message(step, text)
 
-    def scalars(self, values: Mapping[str, float]) -> None:
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Report values by tag."""
         for monitor in self.monitors:
-            monitor.scalars(self.trainee.step, values)
+            monitor.scalars(step, values)
 
-    def _image(self, tag: str, image: Tensor) -> None:
+    def image(self, step: int, tag: str, image: Tensor) -> None:
+        """Show a (3, H, W) image in [0, 1] under a tag."""
         for monitor in self.monitors:
-            monitor.image(self.trainee.step, tag, image)
+            monitor.image(step, tag, image)
+
+
+def _worst(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the worst of each measure of artefacts over the previews, by its tag."""
+    worst = {"deviation": min, "grid": max, "hot_pixels": max}
+    return {f"watch/{name}": choose(s[name] for s in scores) for name, choose in worst.items()}

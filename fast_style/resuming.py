@@ -1,7 +1,8 @@
 """What a run leaves in its folder, and how the same command goes on from it."""
 
+import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,24 @@ from fast_style.checkpoint import (
     save_model,
     save_state,
 )
-from fast_style.config import Config, ConfigError, config_from_dict, flatten, locate, to_dict
+from fast_style.config import (
+    Config,
+    ConfigError,
+    LossConfig,
+    config_from_dict,
+    flatten,
+    to_dict,
+)
 from fast_style.data import fingerprint
 from fast_style.files import atomic_write, digest, remove_unfinished
-from fast_style.preparation import objective_config
-from fast_style.schedule import TimeLimit
-from fast_style.trainee import Trainee
+from fast_style.locking import RunLock
+from fast_style.networks.transformer import TransformerNet
+from fast_style.pace import TimeLimit
+from fast_style.schedule import Plan
 
 log = logging.getLogger(__name__)
 
-# What may differ when a run goes on: its length, its reports, what is said of the photos, and how
-# the same numbers are computed.
+# Keys that may change between a run and its resumption, because they do not change the weights.
 _MAY_CHANGE = {
     "data.cache",
     "data.description",
@@ -39,17 +47,29 @@ _MAY_CHANGE = {
 
 
 class RunFolder:
-    """A run's folder: its config, its model, its newest states."""
+    """A run's folder: its config, its model, its newest states.
+
+    `config` is as the user wrote it; `loss` is what it came to, in raw weights. `photos` are those
+    that are trained on, `limit` the run's time limit.
+    """
 
     def __init__(
-        self, path: Path, config: Config, trainee: Trainee, limit: TimeLimit | None
+        self,
+        lock: RunLock,
+        config: Config,
+        *,
+        loss: LossConfig,
+        photos: Sequence[str],
+        limit: TimeLimit | None,
     ) -> None:
-        self.path = path
-        self.model = path / f"{config.name}.pth"
-        self.photos = fingerprint([Path(photo) for photo in trainee.inputs.images.paths])
-        self._style = digest(locate(config.style.image, key="style.image"))
+        self.path = lock.folder
+        self.model = model_path(self.path, config)
+        self.photos = fingerprint([Path(photo) for photo in photos])
+        self._lock = lock
+        self._style = digest(config.style.resolved().image)
         self._config = config
-        self._trainee = trainee
+        written = dataclasses.replace(loss, weights=config.loss.weights)
+        self._raw = dataclasses.replace(config, loss=written)
         self._limit = limit
 
     @property
@@ -58,10 +78,14 @@ class RunFolder:
         return self.path.is_dir()
 
     def open(self) -> str:
-        """Make the folder with the config in it; give the config's YAML. Raises CheckpointError."""
+        """Make the folder, lock it, write the config into it, and return the config's YAML.
+
+        Raises CheckpointError.
+        """
         text = yaml.safe_dump(to_dict(self._config), sort_keys=False)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.take()
             remove_unfinished(self.path)
             with atomic_write(self.path / "config.yaml") as file:
                 file.write(text.encode())
@@ -69,20 +93,25 @@ class RunFolder:
             raise CheckpointError(f"{self.path}: cannot be written: {error.strerror}") from None
         return text
 
-    def save(self, snapshot: Mapping[str, Any]) -> None:
+    def save(
+        self, step: int, average: TransformerNet, snapshot: Mapping[str, Any], *, plan: Plan
+    ) -> None:
         """Write the model and, after it, the state: a killed run never lacks the model."""
-        trainee, limit = self._trainee, self._limit
-        objective = to_dict(objective_config(self._config, trainee.inputs.criterion))
-        metadata = {"name": self._config.name, "step": trainee.step, "config": objective}
-        save_model(self.model, trainee.average, metadata=metadata)
+        metadata = {"name": self._config.name, "step": step, "config": to_dict(self._raw)}
+        save_model(self.model, average, metadata=metadata)
         state = {
             "config": to_dict(self._config),
             "fingerprint": self.photos,
             "style": self._style,
-            "time_limit": limit.record(trainee.plan) if limit else None,
+            "time_limit": self._limit.record(plan) if self._limit else None,
             **snapshot,
         }
-        save_state(self.path, trainee.step, state)
+        save_state(self.path, step, state)
+
+
+def model_path(run_dir: Path, config: Config) -> Path:
+    """Return where a run in `run_dir` leaves its model."""
+    return run_dir / f"{config.name}.pth"
 
 
 def load_resumable(config: Config, run_dir: Path) -> dict[str, Any] | None:
@@ -122,7 +151,7 @@ def _check_same(config: Config, begun: dict[str, Any], path: Path) -> None:
 
 def _check_style(config: Config, begun: str | None, path: Path) -> None:
     """Raise ConfigError for another picture under the same name; the first states knew none."""
-    style = locate(config.style.image, key="style.image")
+    style = config.style.resolved().image
     if begun and style.is_file() and digest(style) != begun:
         raise ConfigError(
             f"style.image: {style} is another picture than the one with which the run in "

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,13 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from fast_style.building import build_features
 from fast_style.checkpoint import find_model, find_states
 from fast_style.config import (
     Config,
     ConfigError,
     OptimizationConfig,
     load_config,
-    locate,
     to_dict,
 )
 from fast_style.data import center_crops
@@ -34,9 +34,10 @@ from fast_style.errors import UserError
 from fast_style.files import digest
 from fast_style.images import load_image, resize_long_edge, save_image, to_float
 from fast_style.losses import Losses, PerceptualLoss
+from fast_style.monitoring import NullMonitor
 from fast_style.optimization import optimize_image
-from fast_style.photos import find_images, fingerprint, hold_out, scan_images
-from fast_style.preparation import build_criterion, load_style_image
+from fast_style.photos import find_images, fingerprint, scan_images
+from fast_style.preparation import load_style_image, split_photos, style_objective, with_width
 from fast_style.stylization import Stylizer
 from fast_style.training import train
 from fast_style.weights import find_weights
@@ -132,8 +133,9 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
                 raise ConfigError(f"--set {key}=...: changes no Gatys preview: use --mode train")
     configs = [combination.config for combination in combinations]
     for style in {config.style for config in configs}:
-        load_style_image(style)
-    for network, weights in {(config.loss.network, config.loss.weights) for config in configs}:
+        load_style_image(style.resolved())
+    losses = [config.loss.resolved() for config in configs]
+    for network, weights in {(loss.network, loss.weights) for loss in losses}:
         find_weights(network, path=weights)
     for model in {config.training.init_from for config in configs}:
         if model and mode == "train":
@@ -142,13 +144,11 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
 
 def held_out_images(config: Config) -> list[Path]:
     """Give the photos that a training of this config would not see. Raises DataError."""
-    data = config.data
-    if data.validation:
-        paths = [locate(path, key="data.validation") for path in data.validation]
-        return scan_images(find_images(paths, named="data.validation")).usable
-    paths = [locate(path, key="data.train") for path in data.train]
-    found = find_images(paths, named="data.train")
-    return hold_out(scan_images(found).usable, data.held_out)[1]
+    data = config.data.resolved()
+    usable = (
+        [] if data.validation else scan_images(find_images(data.train, named="data.train")).usable
+    )
+    return split_photos(data, usable)[1]
 
 
 def load_photo(path: Path, size: int) -> Tensor:
@@ -161,11 +161,11 @@ def pictures_of(combination: Combination, job: Job) -> list[Path]:
 
     The name of their folder is a digest of everything that they depend on.
     """
-    config = combination.config
-    read = [locate(config.style.image, key="style.image")]
+    config = with_width(combination.config) if job.mode == "train" else combination.config
+    read = [config.style.resolved().image]
     if job.mode == "train" and config.training.init_from:
         read.append(find_model(config.training.init_from))
-    folders = tuple(config.data.train) if job.mode == "train" else ()
+    folders = config.data.resolved().train if job.mode == "train" else ()
     identity: dict[str, Any] = {
         "config": to_dict(config),
         "mode": job.mode,
@@ -182,8 +182,7 @@ def pictures_of(combination: Combination, job: Job) -> list[Path]:
 
 @functools.cache
 def _trained_on(folders: tuple[Path, ...]) -> str:
-    paths = [locate(path, key="data.train") for path in folders]
-    return fingerprint(find_images(paths, named="data.train")) if paths else ""
+    return fingerprint(find_images(folders, named="data.train")) if folders else ""
 
 
 def make_pictures(combination: Combination, job: Job) -> bool:
@@ -248,32 +247,22 @@ def _criterion(config: Config, measured_at: Sequence[Path], on: torch.device) ->
         size = config.training.image_size
         pixels = list(center_crops(measured_at, size).values())
         crops = to_float(torch.stack(pixels).to(on))
-    return build_criterion(config, load_style_image(config.style).to(on), content=crops)
+    config = dataclasses.replace(config, style=config.style.resolved(), loss=config.loss.resolved())
+    style, features = load_style_image(config.style).to(on), build_features(config.loss, on)
+    return style_objective(config, features, style, content=crops).criterion
 
 
-class _Listener:
+class _Listener(NullMonitor):
     """A monitor that counts a training's steps."""
 
     def __init__(self, on_step: Callable[[], None]) -> None:
         self._on_step = on_step
 
-    def start(self, step: int, steps: int, config: str) -> None:
-        pass
-
     def advance(self, step: int) -> None:
         self._on_step()
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        pass
-
-    def image(self, step: int, tag: str, image: Tensor) -> None:
-        pass
-
     def message(self, step: int, text: str) -> None:
         log.warning("step %d: %s", step, text)
-
-    def close(self) -> None:
-        pass
 
 
 def _trained(
@@ -292,6 +281,7 @@ def _trained(
         run_dir,
         device=job.device,
         monitors=[_Listener(job.on_step)],
+        minimum_reports=1,
         should_stop=job.should_stop,
     )
     if result.finished:

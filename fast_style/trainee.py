@@ -12,7 +12,7 @@ from fast_style import distributed
 from fast_style.config import Config, TrainingConfig
 from fast_style.devices import autocast
 from fast_style.images import to_float
-from fast_style.losses import Losses, PerceptualLoss
+from fast_style.losses import TERMS, Losses, PerceptualLoss
 from fast_style.networks.vgg import VGGFeatures
 from fast_style.preparation import Inputs
 from fast_style.schedule import Plan, first_steps, learning_rate_at
@@ -56,7 +56,7 @@ class Trainee:
     def __init__(self, config: Config, inputs: Inputs) -> None:
         self.config = config.training
         self.inputs = inputs
-        self.follow(Plan(steps=self.config.steps))
+        self.plan = Plan(steps=self.config.steps)
         network = copy.deepcopy(inputs.network)
         self.network = network.to(memory_format=torch.channels_last).to(inputs.device)
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
@@ -79,7 +79,11 @@ class Trainee:
     def follow(self, plan: Plan) -> None:
         """Take over a plan; batches that are already on their way keep the size of their crops."""
         self.plan = plan
-        self.inputs.images.first_steps = first_steps(self.config, plan.steps)
+
+    def crop_size_at(self, step: int) -> int:
+        """Return the size of a step's crops, as the plan has it."""
+        early = first_steps(self.config, self.plan.steps)
+        return self.inputs.images.size_at(step, first_steps=early)
 
     @property
     def learning_rate(self) -> float:
@@ -125,14 +129,33 @@ class Trainee:
             }
         )
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over a state; neither the step counter nor the plan is part of it."""
+    def restore(self, state: Mapping[str, Any], *, plan: Plan | None = None) -> None:
+        """Take over a saved state: its weights, its step, and the plan to go on with."""
+        self._load(state)
+        self.learning_rate_scale = state["learning_rate_scale"]
+        self.last_fault = state["last_fault"]
+        self.step = state.get("step", self.step)
+        self.plan = plan or self.plan
+
+    def go_back(self, state: Mapping[str, Any], *, fault: int) -> None:
+        """Take over the weights of an earlier `state()`, and learn half as fast.
+
+        The step goes on counting; `fault` is the one that failed.
+        """
+        self._load(state)
+        self.learning_rate_scale = state["learning_rate_scale"] / 2
+        self.last_fault = fault
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.learning_rate_scale = state["learning_rate_scale"]
-        self.last_fault = state["last_fault"]
+
+    @property
+    def is_scaling(self) -> bool:
+        """Whether gradients are scaled, so that an infinite one may be an overflow of fp16."""
+        return self.scaler.get_scale() > 1
 
     def stylize(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, 3, H, W) float32 by the averaged network."""
@@ -144,7 +167,7 @@ class Trainee:
 
         Several processes share these, and all give the result.
         """
-        sums = dict.fromkeys(("content", "style", "tv", "total"), 0.0)
+        sums = dict.fromkeys(TERMS, 0.0)
         size = self.config.batch_size // distributed.world_size()
         shares = self.inputs.validation.split(size)
         for pixels in shares[distributed.rank() :: distributed.world_size()]:
@@ -160,7 +183,7 @@ class Trainee:
 
 
 def worth_compiling(config: TrainingConfig, device: torch.device) -> bool:
-    """Say whether to compile, as `training.compile` says or, where it leaves the choice, here."""
+    """Whether to compile, as `training.compile` says or, where it leaves the choice, here."""
     if config.compile != "auto":
         return config.compile
     return device.type == "cuda" and config.steps >= _STEPS_WORTH_COMPILING

@@ -225,7 +225,8 @@ def _save_sheet(combinations: Sequence[Combination], job: Job, failures: dict[in
         missing = f"failed: {failures[index]}" if index in failures else "not made yet"
         columns.append([load_image(file) if file.exists() else missing for file in files])
     styles = {
-        c.config.style.image: (c.config.style.image.name, c.config.style) for c in combinations
+        c.config.style.image: (c.config.style.image.name, c.config.style.resolved())
+        for c in combinations
     }
     chosen = [c.config.style.image for c in combinations] if len(styles) > 1 else list(styles)
     sheet = comparison_sheet(

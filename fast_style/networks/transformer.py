@@ -8,7 +8,7 @@ The layers are written in the form that runs fast, in the channels-last layout; 
 textbook layer that its docstring names, with the textbook layer's parameters.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,14 @@ class TransformerNet(nn.Module):
         )
         # Johnson et al. end in a scaled tanh; a linear head keeps colours from going dull.
         self.head = nn.Conv2d(width, 3, kernel_size=9)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the description from which `networks.building` builds this network again."""
+        return {
+            "width": self.width,
+            "num_residual_blocks": self.num_residual_blocks,
+            "upsampling": self.upsampling,
+        }
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]

@@ -144,13 +144,13 @@ def newest_step(run: Path) -> int:
 
 def losses_of(run: Path) -> dict[str, dict[int, float]]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = (f"{part}/{name}" for part in ("train", "validation") for name in ("style", "total"))
+    tags = (f"{part}/{name}" for part in ("loss", "loss_validation") for name in ("style", "total"))
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
 
 
 def assert_equal_losses(run: Path, other: Path, *, steps: int) -> None:
     ours, theirs = losses_of(run), losses_of(other)
-    assert list(theirs["train/total"]) == list(range(1, steps + 1))
+    assert list(theirs["loss/total"]) == list(range(1, steps + 1))
     for tag in theirs:
         assert list(ours[tag]) == list(theirs[tag]), tag
         assert list(ours[tag].values()) == pytest.approx(list(theirs[tag].values()), rel=1e-5), tag

@@ -155,4 +155,4 @@ def test_a_run_folder_that_was_removed_is_made_anew(run: Run, tmp_path: Path) ->
     assert (tmp_path / "run" / "config.yaml").is_file()
     # TensorBoard goes on, too.
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    assert [event.step for event in events.Scalars("train/total")] == [9, 10, 11, 12]
+    assert [event.step for event in events.Scalars("loss/total")] == [9, 10, 11, 12]

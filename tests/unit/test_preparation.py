@@ -105,3 +105,15 @@ def test_a_cache_that_cannot_be_written_is_named(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"data\.cache: .*file: cannot be written: "):
         prepare(tiny_config({"data.cache": str(tmp_path / "file")}), device="cpu")
+
+
+def test_previews_of_photos_with_one_name_are_told_apart(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    for seed, place in enumerate(("a/1.png", "b/1.png", "b/2.png", "c/a/1.png")):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        photo(seed, 40, 48).save(tmp_path / place)
+    inputs = prepare(tiny_config({"data.validation": [str(tmp_path)]}), device="cpu")
+    assert list(inputs.previews) == ["a-1-1", "b-1", "2", "a-1-4"]
+    contents = list(inputs.previews.values())
+    assert not any(torch.equal(contents[0], other) for other in contents[1:])

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.vgg import cfgs
 
+from fast_style.building import build_objective
 from fast_style.config import ConfigError, load_config, load_recipe
 from fast_style.networks.vgg import VGGFeatures
-from fast_style.optimization import build_criterion, fit_style
+from fast_style.optimization import fit_style
 from fast_style.weights import WeightsError, load_vgg
 
 RECIPES = {
@@ -162,7 +163,7 @@ def compare(recipe: str, features: VGGFeatures, size: int) -> None:
     coarse = torch.rand(3, 1, 3, size // 10, size // 10, generator=generator)
     content, style, other = (F.interpolate(c, (size, size), mode="bilinear") for c in coarse)
     config = load_recipe(recipe)
-    criterion = build_criterion(config.loss, features, [style], content=content)
+    criterion = build_objective(config.loss, features, [style], content=content).criterion
     maps = keras_maps(
         config.loss.network, features.state_dict(), average=config.loss.pooling == "average"
     )

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from fast_style import schedule
+from fast_style import pace as pace_module
 from fast_style.checkpoint import find_states, load_state
 from fast_style.config import Config, TrainingConfig
 from fast_style.losses import Losses
-from fast_style.schedule import Pace, Plan, learning_rate_at, work_after
+from fast_style.monitoring import NullMonitor
+from fast_style.pace import Pace
+from fast_style.schedule import Plan, learning_rate_at, work_after
 from fast_style.trainee import Trainee
 from fast_style.training import Result, train
 
@@ -30,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(schedule, "time", clock)
+    monkeypatch.setattr(pace_module, "time", clock)
     return clock
 
 
@@ -78,7 +80,7 @@ def pace_of(clock: Clock, *, seconds: float) -> Pace:
     for step in range(1, 11):
         clock.now += 100 if step <= 2 else seconds  # it warms up
         if step == 4:
-            with pace.report("validation"):
+            with pace.timing("validation", step):
                 clock.now += 3
         pace.mark(step, 40)
     return pace
@@ -151,7 +153,7 @@ def test_an_impossible_limit_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-class Watcher:
+class Watcher(NullMonitor):
     """Keeps what a run says of its end, by step."""
 
     def __init__(self, clock: Clock) -> None:
@@ -169,19 +171,13 @@ class Watcher:
         self.steps = step
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        if "planned_steps" in values:
-            self.planned[step] = values["planned_steps"]
-        if "learning_rate" in values:
-            self.rates[step] = values["learning_rate"]
-        if "minutes_left" in values:
-            self.left[step] = values["minutes_left"]
+        if "run/planned_steps" in values:
+            self.planned[step] = values["run/planned_steps"]
+        if "run/learning_rate" in values:
+            self.rates[step] = values["run/learning_rate"]
+        if "run/minutes_left" in values:
+            self.left[step] = values["run/minutes_left"]
             self.ends[step] = self.clock.now / 60 + self.left[step]
-
-    def image(self, step: int, tag: str, image: Tensor) -> None: ...
-
-    def message(self, step: int, text: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture

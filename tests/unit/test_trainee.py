@@ -49,7 +49,7 @@ def test_a_plan_says_how_many_steps_see_small_crops(tiny_config: MakeConfig) -> 
     trainee = Trainee(config, prepare(config, device="cpu"))
     images = trainee.inputs.images
     assert images.first_steps == 8
-    batches = content_batches(images, 1)
+    batches = content_batches(images, 1, size_at=trainee.crop_size_at)
     trainee.follow(Plan(steps=5))
     assert [next(batches).pixels.shape[-1] for _ in range(4)] == [128, 128, 32, 32]
 
