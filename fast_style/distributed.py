@@ -1,6 +1,6 @@
 """Several processes that train one network together, each on its share of every batch.
 
-`torchrun --nproc-per-node N scripts/train.py ...` starts them and tells each its rank. Rank 0 is
+`torchrun --nproc-per-node N -m fast_style train ...` starts them and tells each its rank. Rank 0 is
 the main process: it reports and writes. In a program that was started alone every function here
 gives back what it gets.
 """

@@ -19,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 def command_parser(command: str, description: str | None, *, examples: Sequence[str]) -> Parser:
     """Return a command's parser: named as it was called, with examples of its arguments."""
     name = program(command)
-    lines = "".join(f"  {name} {example}\n" for example in examples)
+    lines = "".join(f"  {name} {example}".rstrip() + "\n" for example in examples)
     parser = Parser(
         prog=name,
         description=description,
@@ -59,7 +59,8 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--device",
         default="auto",
-        help="compute on auto (a GPU where there is one), cpu, cuda, cuda:N or mps (default: auto)",
+        help="device to compute on: auto (a GPU where there is one), cpu, cuda, cuda:N or mps "
+        "(default: auto)",
     )
 
 

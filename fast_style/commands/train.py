@@ -157,7 +157,8 @@ def _dry_run(config: Config, run_dir: Path, options: Namespace) -> int:
         return 0
     needed = pace.seconds_left(max(done, steps), after=done)
     print(f"about {_duration(needed)} for {max(steps - done, 0)} steps")
-    if needed > _LONG and inputs.device.type == "cpu" and distributed.world_size() == 1:
+    alone_on_a_cpu = inputs.device.type == "cpu" and distributed.world_size() == 1
+    if needed > _LONG and alone_on_a_cpu and not state:
         print(_shorter(config, inputs))
     return 0
 

@@ -39,11 +39,23 @@ _PREFETCHED = 2
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
-    parser.add_argument("--runs", type=int, default=21, help="counted runs of each (default 21)")
-    parser.add_argument("--images", type=int, default=64, help="a run's images (default 64)")
-    parser.add_argument("--size", type=int, default=256, help="of the square crops")
-    parser.add_argument("--workers", default="0,1,2", help="of the loader, as in 0,1,2,4")
-    parser.add_argument("--folder", type=Path, help=f"photos; {_PHOTOS} drawn ones by default")
+    parser.add_argument(
+        "--runs", type=int, default=21, help="number of timed runs of each (default: 21)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=64, help="number of images a run (default: 64)"
+    )
+    parser.add_argument(
+        "--size", type=int, default=256, help="side of the square crops, in pixels (default: 256)"
+    )
+    parser.add_argument(
+        "--workers",
+        default="0,1,2",
+        help="numbers of the loader's processes, with commas (default: 0,1,2)",
+    )
+    parser.add_argument(
+        "--folder", type=Path, help=f"folder of photos (default: {_PHOTOS} drawn ones)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

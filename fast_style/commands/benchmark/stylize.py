@@ -12,15 +12,20 @@ from fast_style.networks.transformer import TransformerNet
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
-    parser.add_argument("--runs", type=int, default=7, help="counted runs of each (default 7)")
-    parser.add_argument("--sizes", default="256x256,512x512,1024x1024,1920x1080")
-    parser.add_argument("--width", type=int, default=32, help="the network's width")
+    parser.add_argument(
+        "--runs", type=int, default=7, help="number of timed runs of each (default: 7)"
+    )
+    sizes = "256x256,512x512,1024x1024,1920x1080"
+    parser.add_argument(
+        "--sizes", default=sizes, help=f"widths and heights of the images (default: {sizes})"
+    )
+    parser.add_argument("--width", type=int, default=32, help="width of the network (default: 32)")
     parser.add_argument(
         "--batch",
         type=int,
         default=1,
         metavar="N",
-        help="N images a run, and also the trained network as it is on all N at once",
+        help="number of images a run; the network is also timed on all N at once (default: 1)",
     )
 
 

@@ -27,6 +27,7 @@ from fast_style.commands.benchmark.timing import (
     photo_like,
     wait,
 )
+from fast_style.commands.options import add_device
 from fast_style.data import ContentImages, Draw
 from fast_style.devices import (
     Precision,
@@ -49,12 +50,22 @@ _SLICES = ((0, 4), (4, 9), (9, 16), (16, 23))
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what can be asked for."""
-    parser.add_argument("--runs", type=int, default=5, help="counted runs of each (default 5)")
-    parser.add_argument("--batch-size", default="4", help="one or several, as in 4,16,32")
-    parser.add_argument("--size", type=int, default=256, help="of the square crops")
-    parser.add_argument("--width", type=int, default=32, help="the network's width")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument("--no-plain", action="store_true", help="leave out the plain loop")
+    parser.add_argument(
+        "--runs", type=int, default=5, help="number of timed runs of each (default: 5)"
+    )
+    parser.add_argument(
+        "--batch-size",
+        default="4",
+        help="images a step, one number or several, as in 4,16,32 (default: 4)",
+    )
+    parser.add_argument(
+        "--size", type=int, default=256, help="side of the square crops, in pixels (default: 256)"
+    )
+    parser.add_argument("--width", type=int, default=32, help="width of the network (default: 32)")
+    add_device(parser)
+    parser.add_argument(
+        "--no-plain", action="store_true", help="leave out the plain loop (default: time both)"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
