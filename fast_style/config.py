@@ -26,7 +26,8 @@ LossT = TypeVar("LossT", bound="LossConfig")
 RECIPES = Path(__file__).parent / "recipes"
 
 # Of a network that nothing else gives a width.
-_DEFAULT_WIDTH = 32
+_DEFAULT_WIDTH = 16
+_RAW_WEIGHTS = frozenset(("content_weight", "style_weight"))
 
 
 class ConfigError(UserError):
@@ -88,20 +89,22 @@ class LossConfig:
 
     The weights mean what `losses.py` defines. `strength`, a number around 1, takes the place of
     `content_weight` and `style_weight`: it means the same for every style, loss network and size
-    (`losses.balanced_layers`). `weights` is a file with the loss network's weights; without it they
-    are looked for (see `weights.py`).
+    (`strength.balanced_layers`). A YAML that gives one of these two weights has no strength.
+    `weights` is a file with the loss network's weights; without it they are looked for (see
+    `weights.py`). `padding` "replicate" lets the first convolution see no black frame.
     """
 
     network: Literal["vgg16", "vgg19"] = "vgg16"
     weights: Path | None = None
-    content_layers: Mapping[str, float] = field(default_factory=lambda: {"relu2_2": 1.0})
+    content_layers: Mapping[str, float] = field(default_factory=lambda: {"relu3_3": 1.0})
     style_layers: Mapping[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3"), 1.0)
+        default_factory=lambda: {"relu1_2": 1.0, "relu2_2": 2.0, "relu3_3": 2.0, "relu4_3": 0.5}
     )
-    strength: float | None = _number(None, 0, above=True)
+    strength: float | None = _number(1.0, 0, above=True)
     content_weight: float = _number(1.0, 0)
     style_weight: float = _number(5.0, 0)
-    tv_weight: float = _number(0.0, 0)
+    tv_weight: float = _number(0.1, 0)
+    padding: Literal["zeros", "replicate"] = "replicate"
 
     def resolved(self: LossT) -> LossT:
         """Return the same with the path of the file itself (see `Config.resolved`)."""
@@ -114,7 +117,7 @@ class LossConfig:
 class NetworkConfig:
     """The transformer network: channels at full resolution and number of residual blocks.
 
-    Without a `width` it is that of `training.init_from`'s network or, without that, 32.
+    Without a `width` it is that of `training.init_from`'s network or, without that, 16.
     """
 
     width: int | None = _number(None, 1, 1024)
@@ -127,24 +130,25 @@ class TrainingConfig:
 
     `schedule` "cosine" holds the learning rate for the first two thirds of the steps, then lowers
     it along a half cosine to a tenth. `ema_decay` 0 saves the last weights instead of an average.
-    `init_from` begins with the weights of a model, by path or name, instead of random ones: another
-    style's are many times closer to this one's than those are. `batch_size` is that of all
-    processes together. The first `first_share` of the steps see crops of `first_size` pixels, which
-    teach a new network sooner, and the others `image_size`, or one of `mixed_sizes` each;
-    validation is at `image_size`. `compile` "auto" compiles the networks on CUDA, for long runs.
+    `init_from` begins with the weights of a model, by path or name, instead of random ones (null):
+    another style's are a far better start. "auto" is the shipped `wave` where the network has its
+    shape, and random weights where it has not. `batch_size` is that of all processes together. The
+    first `first_share` of the steps see crops of `first_size` pixels, which teach a new network
+    sooner, and the others `image_size`, or one of `mixed_sizes` each; validation is at
+    `image_size`. `compile` "auto" compiles the networks on CUDA, for long runs.
     """
 
-    steps: int = _number(40_000, 1)
-    init_from: Path | None = None
+    steps: int = _number(4000, 1)
+    init_from: Path | None = Path("auto")
     batch_size: int = _number(4, 1)
     image_size: int = _number(256, 32)
     mixed_sizes: tuple[int, ...] = _number((), 32)
     first_size: int = _number(128, 32)
-    first_share: float = _number(0.0, 0, 1)
+    first_share: float = _number(0.5, 0, 1)
     learning_rate: float = _number(1e-3, 0, above=True)
     schedule: Literal["constant", "cosine"] = "cosine"
     max_gradient_norm: float | None = _number(None, 0, above=True)
-    ema_decay: float = _number(0.999, 0, 0.999999)
+    ema_decay: float = _number(0.995, 0, 0.999999)
     precision: Precision = "auto"
     compile: Literal["auto", True, False] = "auto"
     seed: int = _number(0, 0, 2**63 - 1)
@@ -214,11 +218,18 @@ class BaselineStyleConfig:
 class BaselineLossConfig(LossConfig):
     """The perceptual loss with the choices of other systems, named in `losses.py` and `vgg.py`.
 
-    The defaults are training's. `recompute` trades time for memory and changes no value.
+    The defaults are those of Johnson et al. 2016, section 4.1, in raw weights. `recompute` trades
+    time for memory and changes no value.
     """
 
-    pooling: Literal["max", "average"] = "max"
     padding: Literal["zeros", "replicate"] = "zeros"
+    content_layers: Mapping[str, float] = field(default_factory=lambda: {"relu2_2": 1.0})
+    style_layers: Mapping[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3"), 1.0)
+    )
+    strength: float | None = _number(None, 0, above=True)
+    tv_weight: float = _number(0.0, 0)
+    pooling: Literal["max", "average"] = "max"
     style_statistic: Literal["gram", "gram_positions", "gram_pixels", "gram_sum", "features"] = (
         "gram"
     )
@@ -350,6 +361,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def config_from_dict(data: Mapping[str, Any], *, source: str = "config") -> Config:
     """Build a `Config` from plain data; `source` is named in errors. Raises ConfigError."""
+    loss = data.get("loss")
+    if isinstance(loss, Mapping) and "strength" not in loss and not _RAW_WEIGHTS.isdisjoint(loss):
+        data = {**data, "loss": {**loss, "strength": None}}
     config = build(Config, data, source)
     if not config.name or Path(config.name).name != config.name or config.name.startswith("."):
         raise ConfigError(
@@ -360,6 +374,19 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config") -> Conf
     if not config.data.train:
         raise ConfigError(f"{source}: data.train: names no folder of photos")
     return config
+
+
+def config_from_stored(data: Mapping[str, Any], *, source: str) -> Config:
+    """Build a `Config` from what a state or a model file holds, whatever version wrote it.
+
+    What a version did not know yet had another default, and a `strength` of 1 was once half of
+    today's. Raises ConfigError.
+    """
+    loss = dict(data.get("loss") or {})
+    if "padding" not in loss:
+        loss["padding"] = "zeros"
+        loss["strength"] = loss.get("strength") and loss["strength"] / 2
+    return config_from_dict({**data, "loss": loss}, source=source)
 
 
 def _check_strength(loss: LossConfig, source: str) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fast_style.building import build_features
 from fast_style.checkpoint import Model
-from fast_style.config import ConfigError, OptimizationConfig, config_from_dict
+from fast_style.config import ConfigError, OptimizationConfig, config_from_stored
 from fast_style.data import center_crop
 from fast_style.devices import resolve_device
 from fast_style.images import to_float
@@ -143,7 +143,7 @@ def training_objective(
     data = model.metadata.get("config")
     if not data:
         raise ConfigError("the model's metadata holds no config, so its objective is unknown")
-    config = config_from_dict(data, source="the model's config")
+    config = config_from_stored(data, source="the model's config")
     if style_image:
         config = replace(config, style=replace(config.style, image=style_image))
     # The photos that it was trained on are another machine's.

@@ -17,7 +17,7 @@ from torch import Tensor
 from fast_style import distributed
 from fast_style.building import Objective, build_features, build_objective
 from fast_style.cache import open_cache
-from fast_style.checkpoint import find_model, load_model
+from fast_style.checkpoint import SHIPPED, find_model, load_model
 from fast_style.config import Config, ConfigError, DataConfig, LossConfig, StyleConfig
 from fast_style.data import ContentImages, center_crops
 from fast_style.devices import resolve_device, resolve_precision
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 
 _NUM_PREVIEWS = 4
 _PREVIEW_EDGE = 384
+_AUTO = Path("auto")
+# What a network and the one that it begins with have in common.
+_SHAPE = ("width", "num_residual_blocks")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,16 +203,22 @@ def _blamed_on(style: StyleConfig) -> Iterator[None]:
         raise ConfigError(f"style.image: {style.image}: {error}") from None
 
 
-def with_width(config: Config) -> Config:
-    """Return the config with the width of `training.init_from`'s network where it gives none.
+def with_start(config: Config) -> Config:
+    """Return the config with what it leaves open of how a run starts.
 
-    Raises CheckpointError.
+    That is `training.init_from: auto`, and the width where the initial network says it. Raises
+    CheckpointError.
     """
-    init_from = config.training.init_from
-    if config.network.width is not None or init_from is None:
+    network, init_from = config.network, config.training.init_from
+    if init_from is None or (network.width is not None and init_from != _AUTO):
         return config
-    width = load_model(find_model(init_from)).network.width
-    return dataclasses.replace(config, network=dataclasses.replace(config.network, width=width))
+    initial = load_model(SHIPPED / "wave.pth" if init_from == _AUTO else find_model(init_from))
+    network = dataclasses.replace(network, width=network.width or initial.network.width)
+    if init_from == _AUTO:
+        same = all(getattr(initial.network, key) == getattr(network, key) for key in _SHAPE)
+        init_from = Path("wave") if same else None
+    training = dataclasses.replace(config.training, init_from=init_from)
+    return dataclasses.replace(config, network=network, training=training)
 
 
 def initial_network(config: Config) -> TransformerNet:
@@ -217,13 +226,14 @@ def initial_network(config: Config) -> TransformerNet:
 
     Raises CheckpointError, and ConfigError where that model's network is another.
     """
-    network, init_from = with_width(config).network, config.training.init_from
+    config = with_start(config)
+    network, init_from = config.network, config.training.init_from
     if init_from is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.training.seed)
             return build_network(dataclasses.asdict(network))
     initial = load_model(find_model(init_from)).network
-    for key in ("width", "num_residual_blocks"):
+    for key in _SHAPE:
         if getattr(initial, key) != getattr(network, key):
             raise ConfigError(
                 f"network.{key}: is {getattr(network, key)}, but training.init_from, {init_from}, "

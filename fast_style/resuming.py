@@ -19,7 +19,7 @@ from fast_style.config import (
     Config,
     ConfigError,
     LossConfig,
-    config_from_dict,
+    config_from_stored,
     flatten,
     to_dict,
 )
@@ -137,8 +137,8 @@ def load_resumable(config: Config, run_dir: Path) -> dict[str, Any] | None:
 
 
 def _check_same(config: Config, begun: dict[str, Any], path: Path) -> None:
-    """Raise ConfigError for a key that differs; one it does not know had its default."""
-    before = flatten(to_dict(config_from_dict(begun, source=str(path))))
+    """Raise ConfigError for a key that differs from what the run was begun with."""
+    before = flatten(to_dict(config_from_stored(begun, source=str(path))))
     now = flatten(to_dict(config))
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key) and key not in _MAY_CHANGE:

@@ -15,8 +15,9 @@ from fast_style.networks.vgg import VGGFeatures
 LossT = TypeVar("LossT", bound=LossConfig)
 
 # At strength 1 the style term weighs so many times the content term, both as shares of what they
-# can be: about there a photo takes on the style and is still recognised (docs/method.md).
-_BALANCE = 10.0
+# can be: about there a photo is rebuilt in the style's strokes and still recognised
+# (docs/method.md).
+_BALANCE = 20.0
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ from fast_style.losses import Losses, PerceptualLoss
 from fast_style.monitoring import NullMonitor
 from fast_style.optimization import optimize_image
 from fast_style.photos import find_images, fingerprint, scan_images
-from fast_style.preparation import load_style_image, split_photos, style_objective, with_width
+from fast_style.preparation import load_style_image, split_photos, style_objective, with_start
 from fast_style.stylization import Stylizer
 from fast_style.training import train
 from fast_style.weights import find_weights
@@ -137,8 +137,8 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
     losses = [config.loss.resolved() for config in configs]
     for network, weights in {(loss.network, loss.weights) for loss in losses}:
         find_weights(network, path=weights)
-    for model in {config.training.init_from for config in configs}:
-        if model and mode == "train":
+    for config in configs if mode == "train" else ():
+        if model := with_start(config).training.init_from:
             find_model(model)
 
 
@@ -161,7 +161,7 @@ def pictures_of(combination: Combination, job: Job) -> list[Path]:
 
     The name of their folder is a digest of everything that they depend on.
     """
-    config = with_width(combination.config) if job.mode == "train" else combination.config
+    config = with_start(combination.config) if job.mode == "train" else combination.config
     read = [config.style.resolved().image]
     if job.mode == "train" and config.training.init_from:
         read.append(find_model(config.training.init_from))

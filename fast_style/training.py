@@ -24,7 +24,7 @@ from fast_style.locking import RunLock
 from fast_style.losses import Losses
 from fast_style.monitoring import Monitor
 from fast_style.pace import TimeLimit, check_minutes
-from fast_style.preparation import prepare_together, with_width
+from fast_style.preparation import prepare_together, with_start
 from fast_style.reporting import Reports
 from fast_style.resuming import RunFolder, load_resumable, model_path
 from fast_style.schedule import Plan
@@ -78,7 +78,7 @@ def train(
     lock = RunLock(run_dir)
     with distributed.joined(), contextlib.closing(lock):
         with distributed.together(), distributed.only_main_speaks():
-            config = with_width(config)
+            config = with_start(config)
             located = config.resolved()
             if distributed.is_main() and run_dir.is_dir():
                 lock.take()

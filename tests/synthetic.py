@@ -70,6 +70,7 @@ def tiny_config_data(*, photos: Path, style: Path, weights: Path) -> dict[str, A
         "data": {"train": str(photos), "held_out": 1, "workers": 0},
         "loss": {
             "network": "vgg16",
+            "padding": "zeros",
             "weights": str(weights),
             "content_layers": ["relu2_2"],
             "style_layers": ["relu1_2", "relu2_2"],

@@ -32,7 +32,7 @@ from fast_style.images import to_float
 from fast_style.locking import RunLock
 from fast_style.monitoring import MetricsMonitor, ProgressMonitor, TensorBoardMonitor
 from fast_style.pace import WARM_UP, Pace, TimeLimit, check_minutes
-from fast_style.preparation import Inputs, prepare_together, with_width
+from fast_style.preparation import Inputs, prepare_together, with_start
 from fast_style.resuming import load_resumable
 from fast_style.schedule import work_after
 from fast_style.trainee import Trainee
@@ -132,7 +132,7 @@ def _train(options: Namespace) -> int:
 def _dry_run(config: Config, run_dir: Path, options: Namespace) -> int:
     """Check everything that a run needs, and time a few updates."""
     with distributed.together(), distributed.only_main_speaks():
-        config = with_width(config)
+        config = with_start(config)
         RunLock(run_dir).check()
         state = load_resumable(config, run_dir)
         check_folder(run_dir)

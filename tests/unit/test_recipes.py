@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.models.vgg import cfgs
 
 from fast_style.building import build_objective
-from fast_style.config import ConfigError, load_config, load_recipe
+from fast_style.config import ConfigError, StyleConfig, load_config, load_recipe
 from fast_style.networks.vgg import VGGFeatures
 from fast_style.optimization import fit_style
 from fast_style.weights import WeightsError, load_vgg
@@ -209,7 +209,7 @@ def test_johnson_is_the_canonical_training_objective(repository: Path) -> None:
     recipe = load_recipe("johnson")
     for name in type(training.loss).__slots__:
         assert getattr(recipe.loss, name) == getattr(training.loss, name), name
-    assert recipe.style.size == training.style.size
+    assert recipe.style.size == StyleConfig(image=Path("style.jpg")).size
     assert recipe.optimization.method == "lbfgs"
     assert recipe.optimization.steps == 500
 
