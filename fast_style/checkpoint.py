@@ -5,6 +5,7 @@ are described in docs/checkpoints.md.
 """
 
 import contextlib
+import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 
 from fast_style import __version__
 from fast_style.files import atomic_write
 from fast_style.importing import SUPPORTED, find_state_dict, import_network
 from fast_style.networks.transformer import TransformerNet
+from fast_style.recognition import is_safetensors, pickled, read_safetensors, what_it_is
 
 MODEL_FORMAT = "fast-style/1"
 STATE_FORMAT = "fast-style-state/1"
@@ -25,6 +28,14 @@ STATE_FORMAT = "fast-style-state/1"
 STATES_KEPT = 2
 # The models that travel with the package.
 SHIPPED = Path(__file__).parent / "models"
+# What a NumPy number is rebuilt with, in files of NumPy 1 and 2: other projects keep a loss so.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_NUMBERS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"},
+]
 
 
 class CheckpointError(ValueError):
@@ -175,12 +186,23 @@ def _save(path: Path, data: Mapping[str, Any]) -> Path:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        if reason := what_it_is(path):
+            raise CheckpointError(f"{path}: {reason}")
+        if is_safetensors(path):
+            return read_safetensors(path)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            data = torch.load(path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except UnpicklingError:
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
+        known = found[1] if found else ""
         raise CheckpointError(
-            f"{path}: refused: damaged, or holds pickled code rather than plain weights"
+            f"{path}: {pickled(known)}"
+            if known
+            else f"{path}: refused: damaged, or holds pickled code rather than plain weights"
         ) from None
     except Exception as error:  # torch's reader raises nearly anything on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
