@@ -32,7 +32,7 @@ from fast_style.images import (
     save_image,
     to_float,
 )
-from fast_style.jobs import STREAM, Job, find_inputs, plan_jobs
+from fast_style.jobs import STREAM, Job, count_left_out, find_inputs, plan_jobs
 from fast_style.sheet import contact_sheet
 from fast_style.stylization import Stylizer, Tile
 
@@ -136,6 +136,10 @@ def _stylize(options: argparse.Namespace) -> int:
         report = _Report(options, len(waiting), stack)
         for error in errors if distributed.is_main() else ():
             report.fail(error)
+        if distributed.is_main():
+            report.leave_out(
+                count_left_out(options.images, output=options.output, recursive=options.recursive)
+            )
         for job in (job for job in jobs if job in finished):
             report.skip(job)
         results = run_jobs(stylizer, waiting, saving)
@@ -260,6 +264,9 @@ def _write_sheet(options: argparse.Namespace) -> int:
     stylizers = [(model.stem, _load(model, options)) for model in models]
     for error in errors:
         print(f"error: {_line(error)}", file=sys.stderr)
+    others = count_left_out(options.images, output=options.sheet, recursive=options.recursive)
+    if others:
+        print(table.left_out(others), file=sys.stderr)
     try:
         photos = _small_photos(paths, edge)
         sheet = contact_sheet(photos, stylizers) if photos else None
@@ -347,6 +354,11 @@ class _Report:
         self._counts["failed"] += 1
         self._record({"input": error.filename, "output": None, "error": _line(error)})
         self._say(f"error: {_line(error)}", sys.stderr)
+
+    def leave_out(self, extensions: Mapping[str, int]) -> None:
+        """Tell of files in folders that are no images."""
+        if line := table.left_out(extensions):
+            self._say(line, sys.stderr)
 
     def finish(self) -> int:
         """Sum up over all processes; give the exit code of this one."""
