@@ -118,7 +118,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
         raise ImageError(f"{name}: no such image file") from None
     except IsADirectoryError:
         raise ImageError(f"{name}: is a folder, not an image file") from None
-    except ImageError:
+    except (ImageError, NameError):  # the latter is a fault of this program
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ImageError(f"{name}: {error}") from None
