@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from fast_style.formats import deep, raw, tiff
+from fast_style.formats import deep, hdr, raw, tiff
 from fast_style.formats.colors import profile_of
 from fast_style.formats.directories import TIFF_MAGIC, read_directories
 from fast_style.formats.metadata import read_exif
@@ -26,6 +26,7 @@ from fast_style.formats.samples import DeepChannels, Samples, number_range
 
 # A decompression bomb has more; Pillow's own limit of 179 megapixels would stop real scans.
 MAX_PIXELS = 1_000_000_000
+_INSIDE = 4  # of which Pillow's error is at twice
 # What each file that is open needs Pillow's limit to be, and what it was before the first was.
 _limits: list[int | None] = []
 _limit_before: int | None = None
@@ -111,8 +112,9 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
                 raise ImageError(
                     f"{name}: {image.width}×{image.height} is over {MAX_PIXELS:,} pixels"
                 )
-            # Pillow raises its error at twice its limit. It also checks what lies inside a file.
-            with _pillow_limit(MAX_PIXELS // 2):
+            # Pillow checks what lies inside a file too, as in an icon: no more than several times
+            # the pixels that are kept.
+            with _pillow_limit(_INSIDE * max(image.width * image.height, 1 << 20)):
                 yield file, image
     except FileNotFoundError:
         raise ImageError(f"{name}: no such image file") from None
@@ -218,6 +220,8 @@ def _identify(file: BinaryIO) -> Image.Image:
     """Open with Pillow, and HEIF with its plugin where that is installed."""
     head = file.read(16)
     file.seek(0)
+    if hdr.is_hdr(head):
+        return hdr.open_hdr(file, head)
     if raw.is_raw(file, head):
         return raw.open_raw(file)
     file.seek(0)
@@ -289,6 +293,8 @@ def _samples(file: BinaryIO, image: Image.Image, notes: list[str]) -> Samples | 
         return _tiff_samples(file, image, notes)
     if isinstance(image, raw.RawPicture):
         return raw.develop(file)
+    if isinstance(image, hdr.HdrPicture):
+        return hdr.read(file, notes)
     if image.mode.startswith("I") or image.mode == "F":
         image.load()
         values = np.asarray(image)

@@ -80,6 +80,7 @@ FORMATS = (
     ImageFormat(name="HEIF", extensions=(".heic", ".heif")),
     ImageFormat(name="JPEG2000", extensions=(".jp2",)),
     ImageFormat(name="PPM", extensions=(".ppm",)),
+    ImageFormat(name="HDR", extensions=(".exr", ".hdr")),
     ImageFormat(name="TGA", extensions=(".tga",)),
     ImageFormat(
         name="RAW",
