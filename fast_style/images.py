@@ -25,6 +25,7 @@ from fast_style.formats.decoding import (
     Decoded,
     ImageError,
     Source,
+    crop_of,
     decode,
     load_if_plain,
     on_white,
@@ -214,10 +215,11 @@ def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
 
     With `at_least`, what `open_rgb` would make of them.
     """
-    with opened(path) as (_, image):
+    with opened(path) as (file, image):
         if at_least:
             image.draft("RGB", (at_least, at_least))
-        return image.size
+        left, top, right, bottom = crop_of(file, image) or (0, 0, *image.size)
+        return right - left, bottom - top
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from fast_style.formats import deep, hdr, raw, tiff
+from fast_style.formats.boxes import clean_aperture
 from fast_style.formats.colors import profile_of
 from fast_style.formats.directories import TIFF_MAGIC, read_directories
 from fast_style.formats.metadata import read_exif
@@ -148,6 +149,7 @@ def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
         or profile_of(file, image, [])
         or read_exif(image).get(ExifTags.Base.Orientation, 1) in _ORIENTATIONS
         or image.has_transparency_data
+        or crop_of(file, image)
         or (image.format == "PNG" and deep.png_layout(file)[0] == 16)
         or (image.format == "TIFF" and tiff.is_beyond_pillow(image))
     ):
@@ -171,14 +173,20 @@ def decode(file: BinaryIO, image: Image.Image) -> Decoded:
         height, width, _ = found.values.shape
         bands = _sample_bands(found, profile, notes)
     else:
-        height, width = image.height, image.width
-        bands = _pillow_bands(image, profile, notes)
+        shown = image.crop(box) if (box := crop_of(file, image)) else image
+        height, width = shown.height, shown.width
+        bands = _pillow_bands(shown, profile, notes)
     # Not before: Pillow turns a TIFF while it loads it, and drops the tag then.
     orientation = read_exif(image).get(ExifTags.Base.Orientation, 1)
     decoded = _assemble(bands, (height, width), orientation)
     return Decoded(
         colors=decoded[0], alpha=decoded[1], notes=(*_notes_of_frames(file, image), *notes)
     )
+
+
+def crop_of(file: BinaryIO, image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Return the part of a picture that its file wants shown, where Pillow decodes all of it."""
+    return clean_aperture(file, *image.size) if image.format == "AVIF" else None
 
 
 def _notes_of_frames(file: BinaryIO, image: Image.Image) -> list[str]:

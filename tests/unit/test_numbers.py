@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, features
 
 from fast_style.formats import deep, profiles
-from fast_style.images import ImageError, Picture, read_picture
+from fast_style.images import ImageError, Picture, read_picture, read_size
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs")
@@ -448,3 +448,45 @@ def test_streams_are_read_as_files_are(tmp_path: Path) -> None:
     tifffile.imwrite(file, gradient(3).astype(np.float32), photometric="rgb")
     file.seek(0)
     assert_shows(read_picture(file), gradient(3))
+
+
+def test_an_avif_is_cropped_as_it_says(tmp_path: Path) -> None:
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    values = (gradient(3) * 255).round().astype(np.uint8)[:36, :52]
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, "AVIF", quality=100, subsampling="4:4:4")
+    # Show 20x10 pixels, whose centre is 4 to the right of the picture's, and 3 above it.
+    clap = struct.pack(">I4s8I", 40, b"clap", 20, 1, 10, 1, 4, 1, 2**32 - 3, 1)
+    (tmp_path / "a.avif").write_bytes(with_property(file.getvalue(), clap))
+    picture = read_picture(tmp_path / "a.avif")
+    expected = values[10:20, 20:40] / 255
+    assert read_size(tmp_path / "a.avif") == (20, 10)
+    assert np.abs(light(picture) - expected).max() < 0.04
+
+
+def with_property(avif: bytes, box: bytes) -> bytes:
+    """Add a property to the picture of an AVIF as libavif writes it."""
+    data, count = bytearray(avif), avif.count(b"ipma")
+    assert count == 1
+    place = data.index(b"ipma") - 4
+    association = struct.unpack_from(">I", data, place + 12)[0]
+    assert association == 1  # one item: version 0, one byte a property
+    number_at = place + 4 + 4 + 4 + 4 + 2
+    ipco = data.index(b"ipco") - 4
+    inside, index = ipco + 8, 1
+    while inside < place:
+        inside += struct.unpack_from(">I", data, inside)[0]
+        index += 1
+    end = number_at + 1 + data[number_at]
+    data[number_at] += 1
+    data[end:end] = bytes([index | 0x80])  # it is essential
+    data[place:place] = box
+    grown = len(box) + 1
+    for name, more in ((b"ipma", 1), (b"ipco", len(box)), (b"iprp", grown), (b"meta", grown)):
+        at = data.index(name) - 4
+        struct.pack_into(">I", data, at, struct.unpack_from(">I", data, at)[0] + more)
+    iloc = data.index(b"iloc") + 4  # version 0: sizes of 4 bytes, one item, one extent
+    at = iloc + 4 + 2 + 2 + 2 + 2 + 2
+    struct.pack_into(">I", data, at, struct.unpack_from(">I", data, at)[0] + grown)
+    return bytes(data)
