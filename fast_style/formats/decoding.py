@@ -199,7 +199,8 @@ def _notes_of_frames(file: BinaryIO, image: Image.Image) -> list[str]:
         with contextlib.suppress(Exception):  # of another frame: this one has been read
             frames = getattr(image, "n_frames", 1)
     what = "pages" if image.format == "TIFF" else "frames"
-    return [f"the first of its {frames} {what}"] if frames > 1 else []
+    which = "largest" if isinstance(image, tiff.TiffPicture) and not image.is_first else "first"
+    return [f"the {which} of its {frames} {what}"] if frames > 1 else []
 
 
 def on_white(colors: Channels, alpha: Channels) -> Channels:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from fast_style.formats import deep
-from fast_style.formats.directories import MASK, REDUCED, SUBFILE_TYPE
+from fast_style.formats.directories import MASK, REDUCED, SUBFILE_TYPE, read_directories
 from fast_style.formats.samples import Samples, number_range
 
 NEEDS_EXTRA = "reading this kind of TIFF needs pip install 'fast-style[formats]'"
@@ -57,6 +57,7 @@ class TiffPicture(ImageFile.ImageFile):
             page = _main_page(tiff)
             self._size = (page.imagewidth, page.imagelength)
             self._mode = "F"
+            self.is_first = page is tiff.pages.first
             self._tags = {int(tag): page.tags[tag].value for tag in _KEPT_TAGS if tag in page.tags}
             if page.iccprofile:
                 self.info["icc_profile"] = page.iccprofile
@@ -83,7 +84,11 @@ def open_tiff(file: BinaryIO) -> Image.Image:
     tags = getattr(image, "tag_v2", None)
     if tags is None:
         return image
-    if tags.get(SUBFILE_TYPE, 0) & REDUCED:
+    # One that calls its only picture a thumbnail has nothing better.
+    if tags.get(SUBFILE_TYPE, 0) & REDUCED and any(
+        not directory.number(SUBFILE_TYPE) & (REDUCED | MASK)
+        for directory in read_directories(file)
+    ):
         if deep.available():
             return _open_with_tifffile(file)
         raise UnidentifiedImageError(f"begins with a thumbnail: {NEEDS_EXTRA}")

@@ -440,7 +440,17 @@ def test_of_a_thumbnail_and_the_picture_the_picture_is_read(tmp_path: Path) -> N
         with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
             tiff.write(values[::4, ::4], photometric="rgb", subfiletype=1, subifds=int(nested))
             tiff.write(values, photometric="rgb", subfiletype=0)
-        assert_shows(read_picture(tmp_path / "a.tif"), gradient(3))
+        picture = read_picture(tmp_path / "a.tif")
+        assert_shows(picture, gradient(3))
+        assert picture.notes == (() if nested else ("the largest of its 2 pages",))
+
+
+def test_a_picture_that_is_called_a_thumbnail_is_read_where_it_is_alone(
+    tmp_path: Path, codecs: bool
+) -> None:
+    values = (gradient(3) * 255).round().astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", subfiletype=1)
+    assert_shows(read_picture(tmp_path / "a.tif"), gradient(3))
 
 
 def test_streams_are_read_as_files_are(tmp_path: Path) -> None:
