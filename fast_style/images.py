@@ -57,6 +57,7 @@ __all__ = [
     "save_image",
     "scaled_size",
     "set_depth",
+    "style_doubts",
     "to_float",
     "to_linear_light",
     "to_uint8",
@@ -64,6 +65,7 @@ __all__ = [
 ]
 
 _BAND_ROWS = 256
+_SMALLEST_STYLE = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -183,6 +185,18 @@ def load_image(path: str | Path) -> Tensor:
     with opened(path) as (file, image):
         colors = _flat(decode(file, image))
     return to_float(torch.from_numpy(colors).permute(2, 0, 1))
+
+
+def style_doubts(path: str | Path) -> tuple[str, ...]:
+    """Return what makes an image a poor style image, which nothing refuses. Raises ImageError."""
+    picture = read_picture(path)
+    _, height, width = picture.pixels.shape
+    doubts = []
+    if min(height, width) < _SMALLEST_STYLE:
+        doubts.append(f"is only {width}×{height} pixels: enlarged, it has no strokes to learn from")
+    if picture.alpha is not None and not picture.alpha.any():
+        doubts.append("is wholly transparent: what is seen of it is white")
+    return tuple(doubts)
 
 
 def save_image(image: Tensor, path: str | Path, *, quality: int = 95) -> Path:

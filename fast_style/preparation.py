@@ -18,7 +18,7 @@ from fast_style.checkpoint import find_model, load_model
 from fast_style.config import Config, ConfigError, StyleConfig, locate
 from fast_style.data import ContentImages, center_crops
 from fast_style.devices import resolve_device, resolve_precision
-from fast_style.images import ImageError, load_image, resize_long_edge, to_float
+from fast_style.images import ImageError, load_image, resize_long_edge, style_doubts, to_float
 from fast_style.losses import PerceptualLoss, with_raw_weights
 from fast_style.networks.transformer import TransformerNet
 from fast_style.networks.vgg import canonical_layers
@@ -132,6 +132,8 @@ def load_style_image(style: StyleConfig) -> Tensor:
     path = locate(style.image, key="style.image")
     try:
         image = load_image(path)
+        for doubt in style_doubts(path):
+            log.warning("style.image: %s: %s", path, doubt)
     except ImageError as error:
         cure = "" if path.exists() else _where_to_get(path)
         raise ConfigError(f"style.image: {error}{cure}") from None

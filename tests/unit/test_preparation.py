@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from synthetic import photo, write_photos
 
 from fast_style.config import Config, ConfigError, StyleConfig
@@ -105,3 +106,16 @@ def test_a_cache_that_cannot_be_written_is_named(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"data\.cache: .*file: cannot be written: "):
         prepare(tiny_config({"data.cache": str(tmp_path / "file")}), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("size", "alpha", "told"),
+    [((15, 80), 255, "is only 15×80 pixels"), ((80, 80), 0, "is wholly transparent"),
+     ((80, 80), 255, "")],
+)  # fmt: skip
+def test_a_poor_style_image_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int], alpha: int, told: str
+) -> None:
+    Image.new("RGBA", size, (9, 99, 200, alpha)).save(tmp_path / "a.png")
+    load_style_image(StyleConfig(image=tmp_path / "a.png"))
+    assert [told in message for message in caplog.messages] == ([True] if told else [])
