@@ -11,6 +11,7 @@ import torch
 
 from fast_style import distributed
 from fast_style.batch import Result
+from fast_style.formats import table
 from fast_style.jobs import STREAM, Job
 
 
@@ -91,6 +92,11 @@ class BatchReport:
         self._counts["failed"] += 1
         self._record({"input": error.filename, "output": None, "error": reason})
         self._say(f"error: {reason}", sys.stderr)
+
+    def leave_out(self, extensions: Mapping[str, int]) -> None:
+        """Report the files in folders that are no images, counted by extension."""
+        if line := table.left_out(extensions):
+            self._say(line, sys.stderr)
 
     def finish(self) -> int:
         """Sum up over all processes; return the exit code of this one."""

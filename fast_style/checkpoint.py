@@ -7,6 +7,7 @@ are described in docs/checkpoints.md.
 import contextlib
 import difflib
 import io
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 
 from fast_style import __version__
@@ -22,6 +24,7 @@ from fast_style.files import atomic_write
 from fast_style.importing import SUPPORTED, find_state_dict, import_network
 from fast_style.networks.building import DEFAULT_KIND, KINDS, build_network
 from fast_style.networks.transformer import TransformerNet
+from fast_style.recognition import is_safetensors, pickled, read_safetensors, what_it_is
 
 MODEL_FORMAT = "fast-style/1"
 STATE_FORMAT = "fast-style-state/1"
@@ -29,6 +32,14 @@ STATE_FORMAT = "fast-style-state/1"
 STATES_KEPT = 2
 # The models that travel with the package.
 SHIPPED = Path(__file__).parent / "models"
+# What a NumPy number is rebuilt with, in files of NumPy 1 and 2: other projects keep a loss so.
+_SCALAR = np.float64(0).__reduce__()[0]
+_NUMPY_NUMBERS: list[Any] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"},
+]
 
 
 class CheckpointError(UserError):
@@ -221,11 +232,22 @@ def _save(path: Path, data: Mapping[str, Any]) -> Path:
 def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
     """Read plain data from `stream`, or else from the file at `path`."""
     try:
-        data = torch.load(stream or path, map_location="cpu", weights_only=True)
+        # What a stream holds has no name that would say more.
+        if stream is None and (reason := what_it_is(path)):
+            raise CheckpointError(f"{path}: {reason}")
+        if stream is None and is_safetensors(path):
+            return read_safetensors(path)
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            data = torch.load(stream or path, map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
-    except UnpicklingError:
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+) was not an allowed global", str(error))
         refused = "refused: damaged, or holds pickled code rather than plain weights"
+        if found:
+            refused = pickled(found[1])
         raise CheckpointError(f"{path}: {_other_kind(path) or refused}") from None
     except Exception as error:  # torch's reader raises nearly anything on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

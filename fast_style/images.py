@@ -25,6 +25,7 @@ from fast_style.formats.decoding import (
     Decoded,
     ImageError,
     Source,
+    crop_of,
     decode,
     load_if_plain,
     on_white,
@@ -56,6 +57,7 @@ __all__ = [
     "save_image",
     "scaled_size",
     "set_depth",
+    "style_doubts",
     "to_float",
     "to_linear_light",
     "to_uint8",
@@ -63,6 +65,7 @@ __all__ = [
 ]
 
 _BAND_ROWS = 256
+_SMALLEST_STYLE = 64
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,6 +189,18 @@ def load_image(path: str | Path) -> Tensor:
     return to_float(torch.from_numpy(colors).permute(2, 0, 1))
 
 
+def style_doubts(path: str | Path) -> tuple[str, ...]:
+    """Return what makes an image a poor style image, which nothing refuses. Raises ImageError."""
+    picture = read_picture(path)
+    _, height, width = picture.pixels.shape
+    doubts = []
+    if min(height, width) < _SMALLEST_STYLE:
+        doubts.append(f"is only {width}×{height} pixels: enlarged, it has no strokes to learn from")
+    if picture.alpha is not None and not picture.alpha.any():
+        doubts.append("is wholly transparent: what is seen of it is white")
+    return tuple(doubts)
+
+
 def save_image(image: Tensor, path: str | Path, *, quality: int = 95) -> Path:
     """Write (3, H, W) RGB in [0, 1], clamped and rounded to 8 bits; the extension is the format.
 
@@ -216,10 +231,11 @@ def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
 
     With `at_least`, what `open_rgb` would make of them.
     """
-    with opened(path) as (_, image):
+    with opened(path) as (file, image):
         if at_least:
             image.draft("RGB", (at_least, at_least))
-        return image.size
+        left, top, right, bottom = crop_of(file, image) or (0, 0, *image.size)
+        return right - left, bottom - top
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:

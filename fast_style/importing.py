@@ -13,7 +13,7 @@ to the names of its layers and up to what can be folded into weights exactly:
   y' = f(2^k y) / 2^(k+1) + y: powers of two, which round nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +33,10 @@ _CONVS = (*(f"encoder.{i}.conv" for i in range(3)), "decoder.0.conv", "decoder.1
 _NORMS = (*(f"encoder.{i}.norm" for i in range(3)), "decoder.0.norm", "decoder.1.norm")
 _BLOCK = ("conv1", "norm1", "conv2", "norm2")
 
-# Where checkpoints with more in them than weights keep these.
-_NESTED = ("state_dict", "model_state_dict", "model")
-# What torch.nn.DataParallel puts before every key.
-_PARALLEL = "module."
+# Where checkpoints with more in them than weights keep these, the ones to prefer first; other names
+# are looked at too.
+_NESTED = ("params_ema", "ema", "state_dict", "model_state_dict", "model", "generator", "params")
+_DEEPEST = 4  # of mappings in mappings, and of prefixes before prefixes
 # Instance norms saved these until PyTorch 0.4, and did not use them. (Those that do use them save
 # `num_batches_tracked` too.)
 _UNUSED = (".running_mean", ".running_var")
@@ -199,6 +199,8 @@ _REFUSED = (
     ),
 )
 
+_FEWEST_KEYS = min(len(project.keys()) for project in _PROJECTS)
+
 SUPPORTED = ", ".join(project.name for project in _PROJECTS)
 
 
@@ -207,33 +209,62 @@ def import_network(data: Mapping[Any, Any]) -> tuple[TransformerNet, str] | None
 
     Raises ValueError where the project is known but the network cannot be imported.
     """
-    state = find_state_dict(data)
-    for project in _PROJECTS:
-        keys = project.keys()
-        if state.keys() == set(keys.values()):
-            weights = {ours: state[theirs] for ours, theirs in keys.items()}
-            if project.upsampling == "transposed":
-                for i in (0, 1):  # torch holds these kernels as (channels, out channels, 3, 3)
-                    key = f"decoder.{i}.conv.weight"
-                    weights[key] = weights[key].transpose(0, 1)
-            return _convert(project, weights), project.name
-    for key, reason in _REFUSED:
-        if key in state:
-            raise ValueError(reason)
+    for state in _candidates(data):
+        for project in _PROJECTS:
+            keys = project.keys()
+            if state.keys() == set(keys.values()):
+                weights = {ours: state[theirs] for ours, theirs in keys.items()}
+                if project.upsampling == "transposed":
+                    for i in (0, 1):  # torch holds these kernels as (channels, out channels, 3, 3)
+                        key = f"decoder.{i}.conv.weight"
+                        weights[key] = weights[key].transpose(0, 1)
+                return _convert(project, weights), project.name
+        for key, reason in _REFUSED:
+            if key in state:
+                raise ValueError(reason)
     return None
 
 
 def find_state_dict(data: Mapping[Any, Any]) -> dict[str, Tensor]:
-    """Find the tensors by name in what a file holds, which may have more in it than these."""
-    for name in _NESTED:
-        if isinstance(data.get(name), Mapping):
-            data = data[name]
-            break
+    """Return the tensors by name in that place of a file which holds the most of them."""
+    return max((_tensors(mapping) for mapping in _mappings(data)), key=len)
+
+
+def _candidates(data: Mapping[Any, Any]) -> Iterator[dict[str, Tensor]]:
+    """Yield what may be a network's weights: from any place, with and without prefixes.
+
+    Wrappers (DataParallel, torch.compile, Lightning) put theirs before every key of a network, and
+    in each other; beside it there may be another, as the loss network.
+    """
+    for mapping in _mappings(data):
+        yield from _without_prefixes(_tensors(mapping), _DEEPEST)
+
+
+def _mappings(data: Mapping[Any, Any], depth: int = _DEEPEST) -> Iterator[Mapping[Any, Any]]:
+    """Yield the mappings nested in a file, the preferred ones first, and the file itself last."""
+    inner = {name: value for name, value in data.items() if isinstance(value, Mapping)}
+    known = [name for name in _NESTED if name in inner]
+    for name in (*known, *(name for name in inner if name not in known)) if depth else ():
+        yield from _mappings(inner[name], depth - 1)
+    yield data
+
+
+def _tensors(data: Mapping[Any, Any]) -> dict[str, Tensor]:
     return {
-        key.removeprefix(_PARALLEL): value
+        key: value
         for key, value in data.items()
         if isinstance(key, str) and isinstance(value, Tensor) and not key.endswith(_UNUSED)
     }
+
+
+def _without_prefixes(state: dict[str, Tensor], depth: int) -> Iterator[dict[str, Tensor]]:
+    yield state
+    prefixes = dict.fromkeys(key.partition(".")[0] for key in state if "." in key)
+    for prefix in prefixes if depth else ():
+        start = f"{prefix}."
+        inner = {key[len(start) :]: state[key] for key in state if key.startswith(start)}
+        if len(inner) >= _FEWEST_KEYS:
+            yield from _without_prefixes(inner, depth - 1)
 
 
 def _convert(project: _Project, theirs: Mapping[str, Tensor]) -> TransformerNet:

@@ -9,10 +9,9 @@ continuation agree while the images are the same.
 
 import contextlib
 import errno
-import itertools
 import os
 import stat
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +81,30 @@ def find_inputs(
     return [item.path for item in items], errors
 
 
+def count_left_out(
+    arguments: Sequence[str], *, output: str | Path | None = None, recursive: bool = False
+) -> Counter[str]:
+    """Count the visible files that folders and globs hold beside images, by their extensions.
+
+    What lies in the output's folder is not counted, nor what a glob names by another extension.
+    """
+    counted: Counter[str] = Counter()
+    known = table.photo_extensions()
+    place = None if output is None else Path(output).resolve()
+    for argument in arguments:
+        path = Path(argument)
+        if argument == "-" or path.is_file():
+            continue
+        inside = _files_in(path, recursive, []) if path.is_dir() else _matches(path)[1]
+        for file in inside or ():
+            extension = file.suffix.lower()
+            if extension in known or file.name.startswith(".") or not _is_file(file, []):
+                continue
+            if place is None or (place != file.resolve() and place not in file.resolve().parents):
+                counted[extension] += 1
+    return counted
+
+
 def _destination(arguments: Sequence[str], output: str | None) -> tuple[Path | None, Path | None]:
     """Give the output's folder, or its file, or neither."""
     if "-" in arguments and len(arguments) > 1:
@@ -127,17 +150,32 @@ def _expand(
         hint = "" if recursive else "; --recursive looks into its subfolders"
         nothing = f"{path}: holds no images{hint}"
     else:
-        fixed = list(itertools.takewhile(lambda part: not _MAGIC & set(part), path.parts))
-        if len(fixed) == len(path.parts):
+        root, matched = _matches(path)
+        if matched is None:
             raise ImageError(f"{path}: no such image file or folder")
-        root = Path(*fixed)
-        inside = root.glob(str(path.relative_to(root)))
+        inside = iter(matched)
         nothing = f"{argument}: matches no images"
     found = _images_below(root, inside, output, failed)
     if not found:
         raise failed[0] if failed else ImageError(nothing)
     errors += failed
     return found
+
+
+def _matches(path: Path) -> tuple[Path, list[Path] | None]:
+    """Return a glob's folder and what it matches; None for a path without any magic in it.
+
+    A part that is there as it is written, as `holiday [2019]`, is no pattern.
+    """
+    root, parts = Path(path.anchor), list(path.parts[len(Path(path.anchor).parts) :])
+    while parts and (not _MAGIC & set(parts[0]) or _status(root / parts[0]) is not None):
+        root /= parts.pop(0)
+    if not parts:
+        return root, None
+    found = list(root.glob(str(Path(*parts))))
+    if not found:
+        found = list(root.glob(str(Path(*parts)).replace("[", "[[]")))
+    return root, found
 
 
 def _files_in(folder: Path, recursive: bool, failed: list[OSError]) -> Iterator[Path]:
@@ -161,10 +199,11 @@ def _images_below(
             return True
         return folder in path.resolve().parents
 
+    known = table.photo_extensions()
     return [
         _Found(path, path.parent.relative_to(root))
         for path in sorted(paths)
-        if path.suffix.lower() in table.EXTENSIONS
+        if path.suffix.lower() in known
         and not path.name.startswith(".")
         and _is_file(path, failed)
         and not (below and is_output(path))

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from fast_style.errors import UserError
+from fast_style.formats import table
 from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size
 
 log = logging.getLogger(__name__)
@@ -83,15 +85,19 @@ def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
     the key or the option that holds these paths.
     """
     where = f"{named}: " if named else ""
+    roots = list(roots)
     found: list[Path] = []
+    others: Counter[str] = Counter()
     for root in roots:
         if root.is_file():
             found.append(root)
         elif root.is_dir():
-            found += _walk(root)
+            found += _walk(root, others)
         else:
             raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root)}")
     unique = sorted(dict.fromkeys(found))
+    if others:
+        log.info("%s: %s", ", ".join(map(str, roots)), table.left_out(others))
     if not unique:
         where += ", ".join(str(root) for root in roots)
         raise DataError(f"{where}: holds no image files ({', '.join(sorted(EXTENSIONS))})")
@@ -191,7 +197,9 @@ def too_many_unreadable(total: int, reasons: list[str]) -> str:
     )
 
 
-def _walk(root: Path) -> list[Path]:
+def _walk(root: Path, others: Counter[str]) -> list[Path]:
+    """List the images below a folder; count the other visible files by their extensions."""
+    known = table.photo_extensions()
     found, visited = [], {os.path.realpath(root)}
     for folder, subfolders, files in os.walk(root, followlinks=True):
         visible = [name for name in sorted(subfolders) if not name.startswith(".")]
@@ -200,11 +208,12 @@ def _walk(root: Path) -> list[Path]:
             if (real := os.path.realpath(Path(folder, name))) not in visited:
                 visited.add(real)
                 subfolders.append(name)
-        found += [
-            Path(folder, name)
-            for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
-        ]
+        for name in (name for name in files if not name.startswith(".")):
+            extension = Path(name).suffix.lower()
+            if extension in known:
+                found.append(Path(folder, name))
+            else:
+                others[extension] += 1
     return found
 
 

@@ -21,7 +21,8 @@ from fast_style.checkpoint import SHIPPED, find_model, load_model
 from fast_style.config import Config, ConfigError, DataConfig, LossConfig, StyleConfig
 from fast_style.data import ContentImages, center_crops
 from fast_style.devices import resolve_device, resolve_precision
-from fast_style.images import ImageError, load_image, resize_long_edge, to_float
+from fast_style.errors import UserError
+from fast_style.images import ImageError, load_image, resize_long_edge, style_doubts, to_float
 from fast_style.losses import PerceptualLoss
 from fast_style.networks.building import build_network
 from fast_style.networks.transformer import TransformerNet
@@ -162,6 +163,8 @@ def load_style_image(style: StyleConfig) -> Tensor:
     path = style.image
     try:
         image = load_image(path)
+        for doubt in style_doubts(path):
+            log.warning("style.image: %s: %s", path, doubt)
     except ImageError as error:
         cure = "" if path.exists() else _where_to_get(path)
         raise ConfigError(f"style.image: {error}{cure}") from None
@@ -199,7 +202,7 @@ def _check_size(style: StyleConfig, features: VGGFeatures, style_image: Tensor) 
 def _blamed_on(style: StyleConfig) -> Iterator[None]:
     try:
         yield
-    except ValueError as error:
+    except UserError as error:
         raise ConfigError(f"style.image: {style.image}: {error}") from None
 
 

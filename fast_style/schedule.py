@@ -46,7 +46,7 @@ def learning_rate_at(config: TrainingConfig, progress: float) -> float:
 
 
 def first_steps(config: TrainingConfig, steps: int) -> int:
-    """Return how many of a run's `steps` use crops of `first_size`: none where these are no less."""
+    """Return how many of a run's `steps` use crops of `first_size`, if these are smaller."""
     if config.first_size >= config.image_size:
         return 0
     return round(config.first_share * steps)

@@ -80,6 +80,7 @@ def tiny_config_data(*, photos: Path, style: Path, weights: Path) -> dict[str, A
         "network": {"width": 4, "num_residual_blocks": 1},
         "training": {
             "steps": 12,
+            "init_from": None,
             "batch_size": 2,
             "image_size": 32,
             "precision": "float32",

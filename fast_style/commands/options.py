@@ -3,10 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from fast_style.commands import TRACEBACK_VARIABLE, program
-from fast_style.config import Config, ConfigError
+from fast_style.errors import UserError
+
+if TYPE_CHECKING:  # stylizing needs no config, and starts sooner without
+    from fast_style.config import Config
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,8 +77,8 @@ def add_log_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_paths(file: Path, config: Config) -> None:
-    """Raise ConfigError for a path that is beside the config, but not where it is looked for.
+def check_paths(file: Path, config: "Config") -> None:
+    """Raise UserError for a path that is beside the config, but not where it is looked for.
 
     Relative paths begin in the working directory, not in the folder of the YAML.
     """
@@ -89,7 +92,7 @@ def check_paths(file: Path, config: Config) -> None:
         relative = path.relative_to(here) if path.is_relative_to(here) else path
         beside = file.parent / relative
         if not relative.is_absolute() and beside.exists():
-            raise ConfigError(
+            raise UserError(
                 f"{file}: {key}: {relative}: is not in {here}, where relative paths begin, but "
                 f"beside the config: write {beside}, or start in {file.parent}"
             )

@@ -25,7 +25,7 @@ from fast_style.errors import UserError
 from fast_style.files import digest
 from fast_style.formats import rowwise, table
 from fast_style.images import EXTENSIONS, ImageError, format_of
-from fast_style.jobs import STREAM, Job, find_inputs, plan_jobs
+from fast_style.jobs import STREAM, Job, count_left_out, find_inputs, plan_jobs
 from fast_style.sheet import save_contact_sheet
 from fast_style.stylization import Stylizer, Tile
 
@@ -217,6 +217,10 @@ def _stylize(options: Namespace) -> int:
         )
         for error in errors if distributed.is_main() else ():
             report.fail(error)
+        if distributed.is_main():
+            report.leave_out(
+                count_left_out(options.images, output=options.output, recursive=options.recursive)
+            )
         for job in (job for job in jobs if job in finished):
             report.skip(job)
         results = run_jobs(stylizer, waiting, saving)
@@ -355,6 +359,9 @@ def _write_sheet(options: Namespace) -> int:
             return 0
     for error in errors:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    others = count_left_out(options.images, output=options.sheet, recursive=options.recursive)
+    if others:
+        print(table.left_out(others), file=sys.stderr)
     # The photos are made small before they are stylized.
     stylizers = [(model.stem, _load(model, options, size=None)) for model in models]
     shown = save_contact_sheet(

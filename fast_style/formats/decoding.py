@@ -18,11 +18,17 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from fast_style.errors import UserError
-from fast_style.formats import deep
+from fast_style.formats import deep, hdr, raw, tiff
+from fast_style.formats.boxes import clean_aperture
+from fast_style.formats.colors import profile_of
+from fast_style.formats.directories import TIFF_MAGIC, read_directories
 from fast_style.formats.metadata import read_exif
+from fast_style.formats.profiles import color_space
+from fast_style.formats.samples import DeepChannels, Samples, number_range
 
 # A decompression bomb has more; Pillow's own limit of 179 megapixels would stop real scans.
 MAX_PIXELS = 1_000_000_000
+_INSIDE = 4  # of which Pillow's error is at twice
 # What each file that is open needs Pillow's limit to be, and what it was before the first was.
 _limits: list[int | None] = []
 _limit_before: int | None = None
@@ -38,7 +44,7 @@ Source = str | Path | BinaryIO
 Channels = npt.NDArray[np.integer[Any]]
 
 _BAND_PIXELS = 1 << 20
-_TIFF_PLANES = 284
+_EIGHT_OF_16 = "8 of its 16 bits; for all: pip install 'fast-style[formats]'"
 _UNUSABLE_PROFILE = "its colour profile cannot be used and was ignored"
 # How a file's rows and columns become upright ones, for each EXIF orientation: exchanged, and then
 # flipped up-down, left-right.
@@ -108,14 +114,15 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
                 raise ImageError(
                     f"{name}: {image.width}×{image.height} is over {MAX_PIXELS:,} pixels"
                 )
-            # Pillow raises its error at twice its limit. It also checks what lies inside a file.
-            with _pillow_limit(MAX_PIXELS // 2):
+            # Pillow checks what lies inside a file too, as in an icon: no more than several times
+            # the pixels that are kept.
+            with _pillow_limit(_INSIDE * max(image.width * image.height, 1 << 20)):
                 yield file, image
     except FileNotFoundError:
         raise ImageError(f"{name}: no such image file") from None
     except IsADirectoryError:
         raise ImageError(f"{name}: is a folder, not an image file") from None
-    except ImageError:
+    except (ImageError, NameError):  # the latter is a fault of this program
         raise
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ImageError(f"{name}: {error}") from None
@@ -140,9 +147,12 @@ def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
     if (
         image.mode != "RGB"
         or image.info.get("icc_profile")
+        or profile_of(file, image, [])
         or read_exif(image).get(ExifTags.Base.Orientation, 1) in _ORIENTATIONS
         or image.has_transparency_data
-        or deep.is_deep(file, image)
+        or crop_of(file, image)
+        or (image.format == "PNG" and deep.png_layout(file)[0] == 16)
+        or (image.format == "TIFF" and tiff.is_beyond_pillow(image))
     ):
         return False
     image.load()
@@ -154,32 +164,44 @@ def decode(file: BinaryIO, image: Image.Image) -> Decoded:
 
     Raises what Pillow raises, for `opened` to name.
     """
-    notes = []
-    frames = getattr(image, "n_frames", 1)
-    # Phones append other views of a photo to its JPEG; these are no frames.
-    if frames > 1 and image.format != "MPO":
-        notes.append(f"the first of its {frames} {'pages' if image.format == 'TIFF' else 'frames'}")
+    notes: list[str] = []
     bits = image.info.get("bit_depth", 8)
     if image.format == "HEIF" and bits > 8:
         notes.append(f"8 of its {bits} bits")
-    profile = image.info.get("icc_profile") or b""
-    grey = image.mode.startswith("I")
-    scalar = grey or image.mode == "F"
-    found = None
-    # Pillow too reads 16 bits of grey, but cannot convert them from a profile.
-    if deep.is_deep(file, image) and (deep.available() or not grey or profile):
-        found = _read_deep(file, image, notes)
-        scalar = False
+    profile = profile_of(file, image, notes)
+    found = _samples(file, image, notes) or _load(file, image, notes)
     if found is not None:
-        height, width, _ = found.colors.shape
-        bands = _convert_deep(found, profile, notes)
+        height, width, _ = found.values.shape
+        bands = _sample_bands(found, profile, notes)
     else:
-        image.load()
-        height, width = image.height, image.width
-        bands = _scalar_bands(image) if scalar else _pillow_bands(image, profile, notes)
+        shown = image.crop(box) if (box := crop_of(file, image)) else image
+        height, width = shown.height, shown.width
+        bands = _pillow_bands(shown, profile, notes)
     # Not before: Pillow turns a TIFF while it loads it, and drops the tag then.
     orientation = read_exif(image).get(ExifTags.Base.Orientation, 1)
-    return _assemble(bands, (height, width), orientation, notes)
+    decoded = _assemble(bands, (height, width), orientation)
+    return Decoded(
+        colors=decoded[0], alpha=decoded[1], notes=(*_notes_of_frames(file, image), *notes)
+    )
+
+
+def crop_of(file: BinaryIO, image: Image.Image) -> tuple[int, int, int, int] | None:
+    """Return the part of a picture that its file wants shown, where Pillow decodes all of it."""
+    return clean_aperture(file, *image.size) if image.format == "AVIF" else None
+
+
+def _notes_of_frames(file: BinaryIO, image: Image.Image) -> list[str]:
+    """Tell how many frames or pages there are, where all can be counted."""
+    frames = 1
+    if image.format == "TIFF":
+        frames = sum(directory.is_page for directory in read_directories(file))
+    # Phones append other views of a photo to its JPEG; these are no frames.
+    elif image.format != "MPO":
+        with contextlib.suppress(Exception):  # of another frame: this one has been read
+            frames = getattr(image, "n_frames", 1)
+    what = "pages" if image.format == "TIFF" else "frames"
+    which = "largest" if isinstance(image, tiff.TiffPicture) and not image.is_first else "first"
+    return [f"the {which} of its {frames} {what}"] if frames > 1 else []
 
 
 def on_white(colors: Channels, alpha: Channels) -> Channels:
@@ -206,16 +228,21 @@ def with_bits(channels: Channels, bits: int) -> Channels:
 
 def _identify(file: BinaryIO) -> Image.Image:
     """Open with Pillow, and HEIF with its plugin where that is installed."""
+    head = file.read(16)
+    file.seek(0)
+    if hdr.is_hdr(head):
+        return hdr.open_hdr(file, head)
+    if raw.is_raw(file, head):
+        return raw.open_raw(file)
+    file.seek(0)
+    if head.startswith(TIFF_MAGIC):
+        return tiff.open_tiff(file)
     try:
         return Image.open(file)
     except UnidentifiedImageError:
         file.seek(0)
-        head = file.read(12)
-        file.seek(0)
     if not head:
         raise UnidentifiedImageError("is empty")
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        raise UnidentifiedImageError("is a TIFF that is damaged, or of a kind Pillow cannot read")
     if head[4:8] != b"ftyp":
         raise UnidentifiedImageError("not an image file")
     try:
@@ -236,8 +263,8 @@ _Band = tuple[int, Channels, Channels | None]
 
 
 def _assemble(
-    bands: Iterator[_Band], stored_size: tuple[int, int], orientation: int, notes: list[str]
-) -> Decoded:
+    bands: Iterator[_Band], stored_size: tuple[int, int], orientation: int
+) -> tuple[Channels, Channels | None]:
     """Write bands to where they belong in the upright picture."""
     exchanged, up_down, left_right = _ORIENTATIONS.get(orientation, (False, False, False))
     size = stored_size[::-1] if exchanged else stored_size
@@ -259,7 +286,7 @@ def _assemble(
     assert colors is not None
     if alpha is not None and (alpha == np.iinfo(alpha.dtype).max).all():
         alpha = None
-    return Decoded(colors=colors, alpha=alpha, notes=tuple(notes))
+    return colors, alpha
 
 
 def _rows(height: int, width: int) -> Iterator[slice]:
@@ -268,44 +295,149 @@ def _rows(height: int, width: int) -> Iterator[slice]:
         yield slice(first, min(first + step, height))
 
 
-def _read_deep(file: BinaryIO, image: Image.Image, notes: list[str]) -> deep.Deep | None:
-    """Read 16 bits a channel as stored, not turned; None where 8 must do, which is noted."""
-    if not deep.available():
-        planes = getattr(image, "tag_v2", {}).get(_TIFF_PLANES) == 2
-        if planes and image.info.get("compression") == "raw":  # Pillow takes them for 8-bit ones
-            raise UnidentifiedImageError(
-                "has planes of 16 bits: reading these needs pip install 'fast-style[formats]'"
-            )
-        notes.append("8 of its 16 bits; for all: pip install 'fast-style[formats]'")
+def _samples(file: BinaryIO, image: Image.Image, notes: list[str]) -> Samples | None:
+    """Read numbers, not turned, where Pillow's would be others; None where its 8 bits must do."""
+    if image.format == "PNG":
+        return _png_samples(file, image, notes)
+    if image.format == "TIFF":
+        return _tiff_samples(file, image, notes)
+    if isinstance(image, raw.RawPicture):
+        return raw.develop(file)
+    if isinstance(image, hdr.HdrPicture):
+        return hdr.read(file, notes)
+    if image.mode.startswith("I") or image.mode == "F":
+        image.load()
+        values = np.asarray(image)
+        if image.mode == "F":
+            black, white = number_range(values, 32, notes)
+        else:
+            values, (black, white) = values.clip(0, 65535).astype(np.uint16), (0, 65535)
+        return Samples(values=values[..., None], inks=1, black=black, white=white, bits=16)
+    return None
+
+
+def _png_samples(file: BinaryIO, image: Image.Image, notes: list[str]) -> Samples | None:
+    """Read a PNG of 16 bits, or of such a grey without the codecs; Pillow reads the others."""
+    depth, color_type = deep.png_layout(file)
+    if depth < 16:
         return None
-    found = deep.read(file, image)
-    if found is None:
-        notes.append("8 of its 16 bits: only grey, RGB and CMYK can be read at full depth")
-    return found
+    if deep.available():
+        return deep.read_png(file)
+    if color_type:
+        notes.append(_EIGHT_OF_16)
+        return None
+    image.load()
+    values = np.asarray(image).clip(0, 65535).astype(np.uint16)[..., None]
+    level = image.info.get("transparency")
+    if not isinstance(level, int):
+        return Samples(values=values, inks=1, black=0, white=65535, bits=16)
+    opaque = np.where(values == level, 0, 65535).astype(np.uint16)
+    values = np.concatenate([values, opaque], axis=-1)
+    return Samples(values=values, inks=1, black=0, white=65535, bits=16, alpha=1)
 
 
-def _convert_deep(found: deep.Deep, profile: bytes, notes: list[str]) -> Iterator[_Band]:
-    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for rows in _rows(*found.colors.shape[:2]):
-        colors = found.colors[rows]
+def _tiff_samples(file: BinaryIO, image: Image.Image, notes: list[str]) -> Samples | None:
+    """Read a TIFF of other numbers than unsigned ones of 8 bits."""
+    if not tiff.is_beyond_pillow(image):
+        return None
+    if deep.available():
+        found = tiff.read(file, notes)
+        if found is None and isinstance(image, tiff.TiffPicture):
+            raise UnidentifiedImageError("is a TIFF of colours that cannot be read")
+        if found is None and tiff.is_deep(image):
+            notes.append("8 of its 16 bits: its colours cannot be read at full depth")
+        return found
+    if tiff.is_grey(image):
+        return tiff.grey_samples(image, notes)
+    if not tiff.is_deep(image):
+        raise UnidentifiedImageError(tiff.NEEDS_EXTRA)
+    tiff.check_planes(image)
+    notes.append(_EIGHT_OF_16)
+    return None
+
+
+def _load(file: BinaryIO, image: Image.Image, notes: list[str]) -> Samples | None:
+    """Let Pillow decode, and put right what it takes for something else.
+
+    Of a TIFF that it cannot decode after all, tifffile's numbers are returned.
+    """
+    level = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and isinstance(level, int):
+        depth, _ = deep.png_layout(file)
+        if depth in (2, 4) and level < 2**depth:  # it scales the pixels, but not this
+            image.info["transparency"] = level * 255 // (2**depth - 1)
+    try:
+        image.load()
+    except (ValueError, KeyError):  # of a layout; damage is an OSError
+        if image.format != "TIFF":
+            raise
+        if not deep.available():
+            raise UnidentifiedImageError(tiff.NEEDS_EXTRA) from None
+        return tiff.read(file, notes)
+    except OSError:
+        if image.format == "TIFF" and not deep.available() and tiff.is_compressed_oddly(image):
+            raise UnidentifiedImageError(tiff.NEEDS_EXTRA) from None
+        raise
+    if image.format == "TIFF" and image.mode in ("P", "PA"):
+        palette = tiff.narrow_palette(image)
+        if palette:
+            image.putpalette(palette)
+    return None
+
+
+def _sample_bands(found: Samples, profile: bytes, notes: list[str]) -> Iterator[_Band]:
+    if found.lab:
+        profile = b""  # it says what the numbers of L*a*b* are, which is known
+    bits = found.bits
+    if profile and bits == 16 and not deep.available():
+        bits = 8
+        notes.append(_EIGHT_OF_16)
+    for rows in _rows(*found.values.shape[:2]):
+        colors = found.colors(rows)
         if profile:
             try:
-                colors = deep.to_srgb(colors, profile, srgb)
-            except ValueError:
+                colors = _to_srgb(colors, profile)
+            except (ValueError, OSError, ImageCms.PyCMSError):
                 profile = b""
                 notes.append(_UNUSABLE_PROFILE)
         if colors.shape[2] == 4:
             colors = deep.inks_to_rgb(colors)
-        yield rows.start, colors, None if found.alpha is None else found.alpha[rows]
+        alpha = found.opacity(rows)
+        yield (
+            rows.start,
+            with_bits(colors, bits),
+            None if alpha is None else with_bits(alpha, bits),
+        )
 
 
-def _scalar_bands(image: Image.Image) -> Iterator[_Band]:
-    """Read a loaded grey image of one wide number a pixel: 16-bit integers, or floats in [0, 1]."""
-    for rows in _rows(image.height, image.width):
-        values = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
-        if image.mode == "F":
-            values = (np.nan_to_num(values).clip(0, 1) * 65535).round()
-        yield rows.start, values.clip(0, 65535).astype(np.uint16)[..., None], None
+def _to_srgb(colors: DeepChannels, profile: bytes) -> DeepChannels:
+    """Convert from a profile; without the codecs with 8 bits, as Pillow does."""
+    if colors.shape[2] == 1 and color_space(profile) == "RGB":
+        colors = colors.repeat(3, axis=2)
+    if deep.available():
+        return deep.to_srgb(colors, profile, srgb_profile())
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[colors.shape[2]]
+    narrow = with_bits(colors, 8)
+    image = Image.fromarray(narrow[..., 0] if mode == "L" else narrow, mode)
+    return with_bits(np.asarray(_transform(profile, mode)(image)), 16).astype(np.uint16)
+
+
+def srgb_profile() -> bytes:
+    """Return an ICC profile of sRGB."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def _transform(profile: bytes, mode: str) -> Callable[[Image.Image], Image.Image]:
+    """Return the conversion of an image of this mode from a profile to sRGB."""
+    source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+
+    def convert(image: Image.Image) -> Image.Image:
+        converted = ImageCms.applyTransform(image, transform)
+        assert converted is not None
+        return converted
+
+    return convert
 
 
 def _pillow_bands(image: Image.Image, profile: bytes, notes: list[str]) -> Iterator[_Band]:
@@ -330,20 +462,16 @@ def _converter(
     """Give the conversion of a band to RGB in sRGB."""
     grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
     mode = "L" if grey else "CMYK" if image.mode == "CMYK" else "RGB"
+    if grey and color_space(profile) == "RGB":
+        mode, grey = "RGB", False  # it is for the grey of RGB
     if not profile:
         return lambda band: band.convert("RGB")
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        transform = _transform(profile, mode)
     except (ImageCms.PyCMSError, OSError, ValueError):
         notes.append(_UNUSABLE_PROFILE)
         return lambda band: band.convert("RGB")
-
-    def convert(band: Image.Image) -> Image.Image:
-        # The grey of a band with alpha is in its red channel.
-        plain = band.getchannel("R") if grey and band.mode == "RGBA" else band.convert(mode)
-        converted = ImageCms.applyTransform(plain, transform)
-        assert converted is not None
-        return converted
-
-    return convert
+    # The grey of a band with alpha is in its red channel.
+    return lambda band: transform(
+        band.getchannel("R") if grey and band.mode == "RGBA" else band.convert(mode)
+    )

@@ -4,10 +4,10 @@ import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, ImageCms, features
+from PIL import Image, features
 
 from fast_style.formats import rowwise, table
-from fast_style.formats.decoding import ImageError
+from fast_style.formats.decoding import ImageError, srgb_profile
 from fast_style.formats.metadata import (
     IPTC_TAG,
     NESTED_TAGS,
@@ -98,11 +98,6 @@ def _write_whole(
         picture.save(file, file_format, exif=exif, icc_profile=profile or None, **options)
     except RuntimeError as error:
         raise ImageError(str(error)) from None
-
-
-def srgb_profile() -> bytes:
-    """Give an ICC profile of sRGB."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def _options(file_format: str, quality: int, metadata: Metadata) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def read_metadata(image: Image.Image) -> Metadata:
     kept: dict[int, Any] = {tag: exif[tag] for tag in _DESCRIPTIVE_TAGS if tag in exif}
     for kind in NESTED_TAGS:
         tags = {tag: value for tag, value in exif.get_ifd(kind).items() if tag not in _LAYOUT_TAGS}
+        if ExifTags.Base.ColorSpace in tags:
+            tags[ExifTags.Base.ColorSpace] = 1  # sRGB, whatever the photo was in
         if tags:
             kept[kind] = tags
     xmp = image.info.get("xmp") or b""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from synthetic import photo, write_photos
 
 from fast_style.config import Config, ConfigError, StyleConfig
@@ -117,3 +118,16 @@ def test_previews_of_photos_with_one_name_are_told_apart(
     assert list(inputs.previews) == ["a-1-1", "b-1", "2", "a-1-4"]
     contents = list(inputs.previews.values())
     assert not any(torch.equal(contents[0], other) for other in contents[1:])
+
+
+@pytest.mark.parametrize(
+    ("size", "alpha", "told"),
+    [((15, 80), 255, "is only 15×80 pixels"), ((80, 80), 0, "is wholly transparent"),
+     ((80, 80), 255, "")],
+)  # fmt: skip
+def test_a_poor_style_image_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int], alpha: int, told: str
+) -> None:
+    Image.new("RGBA", size, (9, 99, 200, alpha)).save(tmp_path / "a.png")
+    load_style_image(StyleConfig(image=tmp_path / "a.png"))
+    assert [told in message for message in caplog.messages] == ([True] if told else [])
