@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from fast_style.monitoring import NullMonitor
+from fast_style.training.monitors import NullMonitor
 
 
 class Recorder(NullMonitor):

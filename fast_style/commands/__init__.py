@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from fast_style import __version__
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
+from fast_style.version import __version__
 
 COMMANDS = {
     "train": "train a network for a style image",

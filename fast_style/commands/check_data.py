@@ -13,12 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fast_style.cache import bytes_needed
 from fast_style.commands import run
 from fast_style.commands.options import Parser, command_parser, pixels
 from fast_style.config import DataConfig, TrainingConfig
 from fast_style.data import ContentImages, Draw, decoded_edge
-from fast_style.photos import (
+from fast_style.data.cache import bytes_needed
+from fast_style.data.photos import (
     MAXIMUM_UNREADABLE,
     MINIMUM_EDGE,
     Scan,

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fast_style.checkpoint import MODEL_FORMAT, load_model, save_model
+from fast_style.checkpoints.files import MODEL_FORMAT, load_model, save_model
 from fast_style.commands import check_writable, run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.errors import UserError

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from fast_style.checkpoint import Model, find_model, load_model, save_model
+from fast_style.checkpoints.files import Model, find_model, load_model, save_model
 from fast_style.commands import check_writable, run
 from fast_style.commands.options import (
     Parser,
@@ -27,6 +27,7 @@ from fast_style.commands.options import (
 )
 from fast_style.config import ConfigError, flatten, locate
 from fast_style.data import center_crops
+from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
 from fast_style.errors import UserError
 from fast_style.evaluation import (
@@ -39,9 +40,8 @@ from fast_style.evaluation import (
 )
 from fast_style.files import atomic_write
 from fast_style.images import format_of, image_to_tensor, save_image, to_float
-from fast_style.monitoring import TensorBoardMonitor
 from fast_style.networks.transformer import TransformerNet
-from fast_style.photos import choose, find_images, scan_images
+from fast_style.training.monitors import TensorBoardMonitor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

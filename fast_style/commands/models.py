@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fast_style.checkpoint import CheckpointError, find_model, load_model, shipped_models
+from fast_style.checkpoints.files import CheckpointError, find_model, load_model, shipped_models
 from fast_style.commands import run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.config import flatten

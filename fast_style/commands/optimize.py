@@ -17,6 +17,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from fast_style.baseline.optimization import Baseline
 from fast_style.commands import catch_signals, check_writable, run
 from fast_style.commands.options import (
     Parser,
@@ -30,11 +31,10 @@ from fast_style.devices import resolve_device
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.images import format_of, load_image, resize_long_edge, save_image
-from fast_style.losses import Losses
-from fast_style.monitoring import Monitor, ProgressMonitor, TensorBoardMonitor
 from fast_style.networks.vgg import layer_indices
-from fast_style.optimization import Baseline
-from fast_style.weights import classify, load_vgg
+from fast_style.objective.losses import Losses
+from fast_style.objective.weights import classify, load_vgg
+from fast_style.training.monitors import Monitor, ProgressMonitor, TensorBoardMonitor
 
 # An image goes to TensorBoard at every step of which this is a divisor.
 _LOGGED_IMAGES_EVERY = 50

@@ -16,18 +16,17 @@ from hashlib import sha256
 from pathlib import Path
 
 from fast_style import distributed
-from fast_style.batch import Saving, is_finished, run_jobs
-from fast_style.batch_report import BatchReport
-from fast_style.checkpoint import CheckpointError, find_model, shipped_models
+from fast_style.checkpoints.files import CheckpointError, find_model, shipped_models
 from fast_style.commands import check_writable, run
 from fast_style.commands.options import Parser, add_device, command_parser
 from fast_style.errors import UserError
 from fast_style.files import digest
-from fast_style.formats import rowwise, table
-from fast_style.images import EXTENSIONS, ImageError, format_of
-from fast_style.jobs import STREAM, Job, count_left_out, find_inputs, plan_jobs
-from fast_style.sheet import save_contact_sheet
+from fast_style.images import EXTENSIONS, ImageError, format_of, rowwise, table
 from fast_style.stylization import Stylizer, Tile
+from fast_style.stylization.batch import Saving, is_finished, run_jobs
+from fast_style.stylization.batch_report import BatchReport
+from fast_style.stylization.jobs import STREAM, Job, count_left_out, find_inputs, plan_jobs
+from fast_style.stylization.sheets import save_contact_sheet
 
 _EXTENSIONS = tuple(row.extensions[0].removeprefix(".") for row in table.WRITTEN)
 _SHEET_EDGE = 512

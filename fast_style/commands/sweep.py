@@ -27,13 +27,9 @@ from fast_style.commands.options import (
     count,
 )
 from fast_style.config import to_dict
+from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
-from fast_style.images import load_image, save_image
-from fast_style.monitoring import TensorBoardMonitor
-from fast_style.photos import choose, find_images, scan_images
-from fast_style.preparation import load_style_image
-from fast_style.sheet import comparison_sheet
-from fast_style.sweep import (
+from fast_style.evaluation.sweep import (
     Combination,
     CombinationError,
     Job,
@@ -44,6 +40,10 @@ from fast_style.sweep import (
     pictures_of,
     plan,
 )
+from fast_style.images import load_image, save_image
+from fast_style.stylization.sheets import comparison_sheet
+from fast_style.training.inputs import load_style_image
+from fast_style.training.monitors import TensorBoardMonitor
 
 _STEPS = {"optimize": 100, "train": 300}
 # No more are needed to measure loss.strength.

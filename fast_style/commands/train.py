@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from fast_style import distributed
-from fast_style.checkpoint import find_model, load_model
+from fast_style.checkpoints.files import find_model, load_model
 from fast_style.commands import catch_signals, check_folder, run
 from fast_style.commands.options import (
     Parser,
@@ -29,14 +29,14 @@ from fast_style.commands.options import (
 from fast_style.config import Config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
-from fast_style.locking import RunLock
-from fast_style.monitoring import MetricsMonitor, ProgressMonitor, TensorBoardMonitor
-from fast_style.pace import WARM_UP, Pace, TimeLimit, check_minutes
-from fast_style.preparation import Inputs, prepare_together, with_start
-from fast_style.resuming import load_resumable
-from fast_style.schedule import work_after
-from fast_style.trainee import Trainee
 from fast_style.training import default_run_dir, train
+from fast_style.training.inputs import Inputs, prepare_together, with_start
+from fast_style.training.locking import RunLock
+from fast_style.training.monitors import MetricsMonitor, ProgressMonitor, TensorBoardMonitor
+from fast_style.training.pace import WARM_UP, Pace, TimeLimit, check_minutes
+from fast_style.training.run_folder import load_resumable
+from fast_style.training.schedule import work_after
+from fast_style.training.trainee import Trainee
 
 # A dry run times so many updates after those that warm up.
 _TIMED_STEPS = 2

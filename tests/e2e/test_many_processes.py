@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.checkpoint import find_states, load_model, load_state
+from fast_style.checkpoints.files import find_states, load_model, load_state
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,7 +34,7 @@ CHANGES = {
 NAN_DRIVER = """
 import os, sys
 import torch
-from fast_style import training
+from fast_style.training import run as training
 from fast_style.commands.train import main
 
 honest, count = training.to_float, 0

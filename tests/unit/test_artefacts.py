@@ -9,8 +9,8 @@ import torch
 from synthetic import photo
 from torch import Tensor
 
-from fast_style.artefacts import artefact_scores, find_artefacts
 from fast_style.images import image_to_tensor, load_image, resize_long_edge, to_float
+from fast_style.training.artefacts import artefact_scores, find_artefacts
 
 STYLES = sorted((Path(__file__).parents[2] / "styles").glob("*.jpg"))
 SMALL = (1, 2, 3, 31, 33)

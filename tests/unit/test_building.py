@@ -1,4 +1,4 @@
-"""The objective, built in one place; and the names under which its parts were known before."""
+"""The objective, built in one place."""
 
 import dataclasses
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from fast_style import losses, pace, schedule, strength
-from fast_style.building import build_features, build_objective
 from fast_style.config import BaselineLossConfig, ConfigError, LossConfig
 from fast_style.networks.vgg import VGGFeatures
+from fast_style.objective import losses
+from fast_style.objective.building import build_features, build_objective
 
 LAYERS = {"content_layers": {"block2_conv2": 1.0}, "style_layers": {"relu1_2": 1.0}}
 
@@ -56,13 +56,3 @@ def test_a_layer_that_is_not_there_is_told_before_weights_are_looked_for(
 
 def test_the_terms_are_named_as_the_fields_of_the_losses() -> None:
     assert losses.TERMS == ("content", "style", "tv", "total")
-
-
-def test_what_moved_is_still_found_where_it_was() -> None:
-    assert losses.balanced_layers is strength.balanced_layers
-    assert losses.with_raw_weights is strength.with_raw_weights
-    assert schedule.Pace is pace.Pace
-    assert schedule.TimeLimit is pace.TimeLimit
-    for module in (losses, schedule):
-        with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-            module.nothing  # noqa: B018

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fast_style import __version__
-from fast_style.checkpoint import (
+from fast_style.checkpoints.files import (
     CheckpointError,
     find_model,
     find_states,

@@ -12,17 +12,17 @@ import pytest
 from synthetic import photo
 
 from fast_style import __version__
-from fast_style.checkpoint import CheckpointError, find_model, load_model, save_model
+from fast_style.baseline.optimization import OptimizationError
+from fast_style.checkpoints.files import CheckpointError, find_model, load_model, save_model
 from fast_style.commands import COMMANDS, main, run
 from fast_style.commands.options import Parser
 from fast_style.config import ConfigError
+from fast_style.data.photos import DataError
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
-from fast_style.faults import TrainingError
-from fast_style.formats.decoding import ImageError
+from fast_style.images.decoding import ImageError
 from fast_style.networks.transformer import TransformerNet
-from fast_style.optimization import OptimizationError
-from fast_style.photos import DataError
-from fast_style.weights import WeightsError
+from fast_style.objective.weights import WeightsError
+from fast_style.training.faults import TrainingError
 
 MODULES = [*(name.replace("-", "_") for name in COMMANDS), "gallery"]
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 from synthetic import photo
 
-from fast_style import pace
-from fast_style.checkpoint import find_model, save_model, save_state
+from fast_style.checkpoints.files import find_model, save_model, save_state
 from fast_style.commands import main, run
 from fast_style.networks.transformer import TransformerNet
+from fast_style.training import pace
 
 pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
 

@@ -10,14 +10,15 @@ from recorder import Killed, KilledAfter, Recorder
 from runs import assert_equal_bits, run, weights_of
 from torch import Tensor
 
-from fast_style import faults, training
-from fast_style.checkpoint import find_states, load_state
+from fast_style.checkpoints.files import find_states, load_state
 from fast_style.config import Config
-from fast_style.faults import Guard, TrainingError
 from fast_style.images import to_float
-from fast_style.losses import Losses, PerceptualLoss
-from fast_style.preparation import prepare
-from fast_style.trainee import Trainee
+from fast_style.objective.losses import Losses, PerceptualLoss
+from fast_style.training import faults
+from fast_style.training import run as training
+from fast_style.training.faults import Guard, TrainingError
+from fast_style.training.inputs import prepare
+from fast_style.training.trainee import Trainee
 
 MakeConfig = Callable[..., Config]
 

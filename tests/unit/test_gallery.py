@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
+from gallery import main
 from PIL import Image
 from synthetic import photo, write_photos
 
-from fast_style.checkpoint import save_model
-from fast_style.commands.gallery import main
+from fast_style.checkpoints.files import save_model
 from fast_style.networks.transformer import TransformerNet
 
 CREDITS = """file,set,repo,licence,source_url

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fast_style.formats import hdr
-from fast_style.images import ImageError, read_picture, read_size
+from fast_style.images import ImageError, hdr, read_picture, read_size
 
 LIGHT = np.linspace(0, 4, 37 * 53 * 3, dtype=np.float32).reshape(37, 53, 3)
 

@@ -14,17 +14,18 @@ import torch
 from PIL import ExifTags, Image, ImageCms, features
 from synthetic import photo
 
-import fast_style.images as images
-from fast_style.formats import deep, table
-from fast_style.formats.decoding import opened
+import fast_style.images.pictures as images
 from fast_style.images import (
     ImageError,
     Picture,
+    deep,
     fill_transparent,
     read_picture,
     set_depth,
+    table,
     write_picture,
 )
+from fast_style.images.decoding import opened
 
 needs_codecs = pytest.mark.skipif(
     not deep.available(), reason="needs pip install 'fast-style[formats]'"
@@ -75,7 +76,7 @@ def test_a_picture_taller_than_one_band_is_whole(
 ) -> None:
     path = save(tmp_path / "a.png", "RGBA")
     whole = read_picture(path)
-    monkeypatch.setattr("fast_style.formats.decoding._BAND_PIXELS", 7 * 48)
+    monkeypatch.setattr("fast_style.images.decoding._BAND_PIXELS", 7 * 48)
     assert torch.equal(read_picture(path).pixels, whole.pixels)
 
 
@@ -459,7 +460,7 @@ def test_a_turned_tiff_is_turned_once(
     save_tiff(paths[1], kind, upright, 1)
     if not codecs:
         monkeypatch.setattr(deep, "available", lambda: False)
-    monkeypatch.setattr("fast_style.formats.decoding._BAND_PIXELS", 3 * 11)
+    monkeypatch.setattr("fast_style.images.decoding._BAND_PIXELS", 3 * 11)
     picture, expected = map(read_picture, paths)
     reduced = dtype is np.uint16 and kind != "grey 16" and not codecs
     if kind.startswith(("RGB", "LZW", "pages", "grey", "float")) and not reduced:
@@ -560,7 +561,7 @@ def test_streams_are_read_and_written() -> None:
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fast_style.formats.decoding.MAX_PIXELS", 40 * 48 - 1)
+    monkeypatch.setattr("fast_style.images.decoding.MAX_PIXELS", 40 * 48 - 1)
     with pytest.raises(ImageError, match=r"a\.png: 48×40 is over 1,919 pixels"):
         read_picture(save(tmp_path / "a.png"))
 

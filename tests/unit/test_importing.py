@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fast_style.checkpoint import CheckpointError, load_model
+from fast_style.checkpoints.files import CheckpointError, load_model
 from fast_style.commands import main
 from fast_style.networks.streaming import StreamingTransformer
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from runs import run
 
-from fast_style.checkpoint import CheckpointError
+from fast_style.checkpoints.files import CheckpointError
 from fast_style.commands import main
 from fast_style.config import Config
-from fast_style.locking import RunLock
+from fast_style.training.locking import RunLock
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from fast_style.locking import RunLock
+from fast_style.training.locking import RunLock
 lock = RunLock(Path(sys.argv[1]))
 lock.take()
 if os.fork() == 0:  # as the processes that load photos

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fast_style import checkpoint
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints import files as checkpoint
+from fast_style.checkpoints.files import save_model
 from fast_style.commands import main
 from fast_style.networks.transformer import TransformerNet
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.monitoring import (
+from fast_style.training.monitors import (
     MetricsMonitor,
     Monitor,
     NullMonitor,

@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import ExifTags, Image, ImageCms, features
 
-from fast_style.formats import deep, profiles
-from fast_style.images import ImageError, Picture, read_picture, read_size
+from fast_style.images import ImageError, Picture, deep, profiles, read_picture, read_size
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs")

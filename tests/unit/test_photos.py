@@ -7,7 +7,7 @@ from kinds import UNREADABLE
 from PIL import Image
 from synthetic import photo, write_photos
 
-from fast_style.photos import (
+from fast_style.data.photos import (
     DataError,
     find_images,
     fingerprint,

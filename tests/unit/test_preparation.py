@@ -10,8 +10,8 @@ from synthetic import photo, write_photos
 
 from fast_style.config import Config, ConfigError, StyleConfig
 from fast_style.data import DataError, Draw
-from fast_style.photos import hold_out, inspect_images
-from fast_style.preparation import load_style_image, prepare
+from fast_style.data.photos import hold_out, inspect_images
+from fast_style.training.inputs import load_style_image, prepare
 
 
 def message_for(path: Path) -> str:
@@ -64,7 +64,7 @@ def test_a_held_out_photo_that_only_now_turns_out_broken_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     scan = partial(inspect_images, decoded=3)  # files 0, 4 and 8
-    monkeypatch.setattr("fast_style.preparation.scan_images", scan)
+    monkeypatch.setattr("fast_style.training.inputs.scan_images", scan)
     photos = write_photos(tmp_path / "photos", 10)
     config = tiny_config({"data.train": str(tmp_path / "photos"), "data.held_out": 2})
     held = hold_out(photos, 2)[1]

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.vgg import cfgs
 
-from fast_style.building import build_objective
+from fast_style.baseline.optimization import fit_style
 from fast_style.config import ConfigError, StyleConfig, load_config, load_recipe
 from fast_style.networks.vgg import VGGFeatures
-from fast_style.optimization import fit_style
-from fast_style.weights import WeightsError, load_vgg
+from fast_style.objective.building import build_objective
+from fast_style.objective.weights import WeightsError, load_vgg
 
 RECIPES = {
     "johnson",

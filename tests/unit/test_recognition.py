@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from fast_style.checkpoint import CheckpointError, load_model, save_model
+from fast_style.checkpoints.files import CheckpointError, load_model, save_model
 from fast_style.networks.transformer import TransformerNet
 
 State = dict[str, Tensor]

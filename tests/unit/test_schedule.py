@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from fast_style import pace as pace_module
-from fast_style.checkpoint import find_states, load_state
+from fast_style.checkpoints.files import find_states, load_state
 from fast_style.config import Config, TrainingConfig
-from fast_style.losses import Losses
-from fast_style.monitoring import NullMonitor
-from fast_style.pace import Pace
-from fast_style.schedule import Plan, learning_rate_at, work_after
-from fast_style.trainee import Trainee
+from fast_style.objective.losses import Losses
 from fast_style.training import Result, train
+from fast_style.training import pace as pace_module
+from fast_style.training.monitors import NullMonitor
+from fast_style.training.pace import Pace
+from fast_style.training.schedule import Plan, learning_rate_at, work_after
+from fast_style.training.trainee import Trainee
 
 MakeConfig = Callable[..., Config]
 

@@ -15,13 +15,12 @@ from PIL.PngImagePlugin import PngImageFile
 from synthetic import photo
 from torch import Tensor
 
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints.files import save_model
 from fast_style.commands.stylize import main
-from fast_style.formats import deep
-from fast_style.images import ImageError, read_picture, write_picture
-from fast_style.jobs import plan_jobs
+from fast_style.images import ImageError, deep, read_picture, write_picture
 from fast_style.networks.streaming import StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
+from fast_style.stylization.jobs import plan_jobs
 
 Command = Callable[..., int]
 

@@ -6,9 +6,9 @@ import torch
 
 from fast_style.config import Config, ConfigError
 from fast_style.data import content_batches
-from fast_style.preparation import prepare
-from fast_style.schedule import Plan
-from fast_style.trainee import Trainee, train_step, worth_compiling
+from fast_style.training.inputs import prepare
+from fast_style.training.schedule import Plan
+from fast_style.training.trainee import Trainee, train_step, worth_compiling
 
 MakeConfig = Callable[..., Config]
 

@@ -12,8 +12,7 @@ from recorder import Killed, KilledAfter, Recorder
 from runs import assert_equal_bits, run, weights_of
 from synthetic import photo, write_photos
 
-from fast_style import pace
-from fast_style.checkpoint import (
+from fast_style.checkpoints.files import (
     CheckpointError,
     find_states,
     load_model,
@@ -24,11 +23,11 @@ from fast_style.checkpoint import (
 from fast_style.config import Config, ConfigError, config_from_dict
 from fast_style.data import DataError
 from fast_style.networks.transformer import TransformerNet
-from fast_style.preparation import prepare
-from fast_style.resuming import RunFolder
-from fast_style.trainee import Trainee
-from fast_style.training import default_run_dir, train
-from fast_style.weights import WeightsError
+from fast_style.objective.weights import WeightsError
+from fast_style.training import default_run_dir, pace, train
+from fast_style.training.inputs import prepare
+from fast_style.training.run_folder import RunFolder
+from fast_style.training.trainee import Trainee
 
 MakeConfig = Callable[..., Config]
 
@@ -377,7 +376,9 @@ def test_what_is_cheap_to_find_is_told_before_any_photo_is_looked_for(
 ) -> None:
     reached: list[str] = []
     for name in ("find_images", "scan_images"):
-        monkeypatch.setattr(f"fast_style.preparation.{name}", lambda *a, n=name: reached.append(n))
+        monkeypatch.setattr(
+            f"fast_style.training.inputs.{name}", lambda *a, n=name: reached.append(n)
+        )
     monkeypatch.chdir(tmp_path)
     Path("broken.pth").write_bytes(b"no weights")
     if strength:
@@ -495,7 +496,7 @@ def test_a_finished_run_says_so_at_once_and_begins_nothing(
 ) -> None:
     config = tiny_config({"training.steps": 2})
     first = run(config, tmp_path)
-    monkeypatch.setattr("fast_style.training.prepare_together", None)
+    monkeypatch.setattr("fast_style.training.run.prepare_together", None)
     recorder = Recorder()
     with caplog.at_level(logging.INFO):
         assert run(config, tmp_path, monitors=[recorder]) == first

@@ -10,7 +10,7 @@ import torch
 from synthetic import vgg_weights
 from torch import Tensor
 
-from fast_style.weights import WeightsError, find_weights, load_vgg
+from fast_style.objective.weights import WeightsError, find_weights, load_vgg
 
 LAYERS = ["relu1_2", "relu2_2"]
 HOW_TO_GET = (
