@@ -28,7 +28,8 @@ MODULES = [*(name.replace("-", "_") for name in COMMANDS), "gallery"]
 
 
 def parser_of(module: str) -> Parser:
-    return importlib.import_module(f"fast_style.commands.{module}").parser()
+    name = module if module == "gallery" else f"fast_style.commands.{module}"
+    return importlib.import_module(name).parser()
 
 
 def failing(error: Exception) -> Callable[[], int]:
@@ -250,7 +251,7 @@ def test_a_config_or_a_picture_is_no_model_and_is_called_what_it_is(tmp_path: Pa
     photo(0).save(tmp_path / "a.jpg")
     with pytest.raises(CheckpointError, match=r"is a config, not a model: fast-style train --conf"):
         load_model(tmp_path / "a.yaml")
-    with pytest.raises(CheckpointError, match=r"a\.jpg: is an image, not a model"):
+    with pytest.raises(CheckpointError, match=r"a\.jpg: is a JPEG, a picture and not a model"):
         load_model(tmp_path / "a.jpg")
 
 

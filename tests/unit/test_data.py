@@ -11,7 +11,6 @@ from kinds import READABLE, RED
 from PIL import Image
 from synthetic import photo, write_photos
 
-from fast_style import images as image_files
 from fast_style.data import (
     ContentBatch,
     ContentImages,
@@ -25,6 +24,7 @@ from fast_style.data import (
 from fast_style.data.cache import ImageCache, open_cache
 from fast_style.data.photos import find_images, scan_images
 from fast_style.images import open_rgb
+from fast_style.images import pictures as image_files
 
 
 @pytest.mark.parametrize("name", READABLE)
