@@ -1,4 +1,7 @@
-"""`scripts/evaluate.py --model wave --images DIR`: a network against the optimisation baseline."""
+"""`scripts/evaluate.py --model wave --images DIR`: a network against the optimisation baseline.
+
+`--card` judges its pictures instead, in seconds; `--against OTHER` puts another model's beside it.
+"""
 
 import argparse
 import itertools
@@ -12,8 +15,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from fast_style.checkpoint import Model, find_model, load_model, save_model
+from fast_style.checkpoint import Model, find_model, load_model, save_model, stored_dtype
 from fast_style.commands import check_writable, run
+from fast_style.commands.card import add_card_options, asks_for_card, report
 from fast_style.data import center_crops
 from fast_style.devices import resolve_device
 from fast_style.evaluation import (
@@ -27,7 +31,6 @@ from fast_style.evaluation import (
 from fast_style.files import atomic_write
 from fast_style.images import format_of, image_to_tensor, save_image, to_float
 from fast_style.monitoring import TensorBoardMonitor
-from fast_style.networks.transformer import TransformerNet
 from fast_style.photos import choose, find_images, scan_images
 
 
@@ -46,14 +49,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="where L-BFGS starts: content (default), noise as in the paper, or content,noise",
     )
     parser.add_argument("--steps", type=_count, default=200, help="of L-BFGS (default: 200)")
-    parser.add_argument("--style", type=Path, help="the model's style image, if it moved")
+    parser.add_argument(
+        "--style", type=Path, help="the model's style image, if it moved, or its file names none"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves")
     parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
     parser.add_argument("--stamp", action="store_true", help="store it in the model's metadata")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add_card_options(parser)
     options = parser.parse_args(arguments)
-    return run(lambda: _evaluate(options))
+    return run(lambda: report(options) if asks_for_card(options) else _evaluate(options))
 
 
 def _count(text: str) -> int:
@@ -126,7 +132,7 @@ def _write(
             path,
             model.network.cpu(),
             metadata={**model.metadata, "quality": quality},
-            dtype=_stored_dtype(model.network),
+            dtype=stored_dtype(model.network),
         )
         print(f"stamped {path}")
 
@@ -143,10 +149,3 @@ def _log(folder: Path, model: Model, certificates: Sequence[Certificate], plot: 
     monitor.image(0, "certificate", plot)
     monitor.message(0, f"```\n{format_table(certificates)}\n```")
     monitor.close()
-
-
-def _stored_dtype(network: TransformerNet) -> torch.dtype:
-    """Say how the file holds the weights: a half-precision one has nothing that halving changes."""
-    weights = network.state_dict().values()
-    halved = all(torch.equal(weight.half().float(), weight) for weight in weights)
-    return torch.float16 if halved else torch.float32
