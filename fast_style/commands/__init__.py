@@ -13,6 +13,7 @@ from types import FrameType
 from fast_style.devices import keep_freed_memory
 
 COMMANDS = {
+    "new": "from a picture and photos to a model, in one command",
     "train": "train a network for a style image",
     "stylize": "apply a trained network to photos",
     "optimize": "optimise one image: the slow baseline, by recipe",
