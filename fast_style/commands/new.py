@@ -8,7 +8,7 @@ import argparse
 import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -127,41 +127,64 @@ def _new(options: argparse.Namespace) -> int:
     if options.dry_run:
         return _dry_run(style, held_out, minutes=options.minutes, on=on)
     stopped_by, should_stop = catch_signals()
-    stopped = False
-    preview = run_dir / "strengths.png"
-    if not (preview.exists() or has_begun(run_dir)):
-        stopped = not draw_strengths(
-            style.config,
-            objective_of(style.config, held_out, on),
-            held_out,
-            preview,
-            minutes=preview_minutes(options.minutes),
-            should_stop=should_stop,
-        )
-        if not stopped:
-            strength = style.config.loss.strength or 1.0
-            print(f"{preview}: what strengths look like; this is {strength:g}", flush=True)
-    if not stopped:
-        style.write()
-        print(f"{style.file}: its config; done by about {_clock(left)}", flush=True)
-        result = train(
-            style.config,
-            run_dir,
-            device=options.device,
-            max_minutes=minutes,
-            monitors=(TensorBoardMonitor(run_dir), ProgressMonitor()),
-            should_stop=should_stop,
-        )
-        stopped = not result.finished
-    if stopped:
-        print(f"stopped; the same command goes on, in {run_dir}", file=sys.stderr)
-        return 128 + (stopped_by or [signal.SIGTERM])[0]
+    if not _show_strengths(
+        style, held_out, minutes=options.minutes, on=on, should_stop=should_stop
+    ):
+        return _stopped(run_dir, stopped_by)
+    style.write()
+    print(f"{style.file}: its config; done by about {_clock(left)}", flush=True)
+    result = train(
+        style.config,
+        run_dir,
+        device=options.device,
+        max_minutes=minutes,
+        monitors=(TensorBoardMonitor(run_dir), ProgressMonitor()),
+        should_stop=should_stop,
+    )
+    if not result.finished:
+        return _stopped(run_dir, stopped_by)
     sheet = run_dir / "photos.jpg"
     draw_photos(result.model, style.config.name, held_out, sheet, device=options.device)
     print(f"{sheet}: photos that it was not trained on")
     print(f"{result.model}: the model, after {result.step:,} steps; to use it:")
     print(f"  fast-style stylize --model {style.config.name} photo.jpg")
     return 0
+
+
+def _show_strengths(
+    style: NewStyle,
+    held_out: Sequence[Path],
+    *,
+    minutes: float,
+    on: torch.device,
+    should_stop: Callable[[], bool],
+) -> bool:
+    """Draw the preview, unless it is there or the training has begun; False when stopped."""
+    run_dir = default_run_dir(style.config)
+    preview = run_dir / "strengths.png"
+    if preview.exists() or has_begun(run_dir):
+        return True
+    drawn = draw_strengths(
+        style.config,
+        objective_of(style.config, held_out, on),
+        held_out,
+        preview,
+        minutes=preview_minutes(minutes),
+        should_stop=should_stop,
+    )
+    if drawn:
+        strength = style.config.loss.strength or 1
+        print(
+            f"{preview}: what strengths look like; this run's is {strength:g} (for another, stop "
+            "it, and add --strength S --name NAME)",
+            flush=True,
+        )
+    return drawn
+
+
+def _stopped(run_dir: Path, stopped_by: Sequence[int]) -> int:
+    print(f"stopped; the same command goes on, in {run_dir}", file=sys.stderr)
+    return 128 + (stopped_by or [signal.SIGTERM])[0]
 
 
 def _dry_run(style: NewStyle, held_out: Sequence[Path], *, minutes: float, on: torch.device) -> int:

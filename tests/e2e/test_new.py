@@ -94,7 +94,7 @@ def model_bytes(run: Path) -> bytes:
 
 
 def test_an_interrupted_training_goes_on(user: Path) -> None:
-    arguments = ("My Painting.png", "photos", "--minutes", "0.6", "--name", "mine")
+    arguments = ("My Painting.png", "photos", "--minutes", "0.3", "--name", "mine")
     process = subprocess.Popen(
         command(*arguments, *QUICK),
         cwd=user,
