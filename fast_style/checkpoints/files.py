@@ -141,6 +141,13 @@ def _import(path: Path, data: Mapping[str, Any]) -> Model:
     return Model(network=network, metadata={"imported_from": project})
 
 
+def stored_dtype(network: TransformerNet) -> torch.dtype:
+    """Return what its file holds the weights as: one of half precision loses nothing by halving."""
+    weights = network.state_dict().values()
+    halved = all(torch.equal(weight.half().float(), weight) for weight in weights)
+    return torch.float16 if halved else torch.float32
+
+
 def find_model(model: str | Path) -> Path:
     """Find a model by path or by name: a run's, one in `checkpoints`, or one that is shipped.
 

@@ -17,6 +17,7 @@ from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
 from fast_style.version import __version__
 
 COMMANDS = {
+    "new": "from a picture and photos to a model, in one command",
     "train": "train a network for a style image",
     "stylize": "apply a trained network to photos",
     "optimize": "optimise one image: the slow baseline, by recipe",

@@ -1,6 +1,7 @@
 """Compare a network with the baseline: how many optimisation steps one forward pass is worth.
 
-Both minimise the objective that the network was trained with, at the same photos.
+Both minimise the objective that the network was trained with, at the same photos. --card judges the
+network's pictures instead, in seconds, and --against puts another model's beside them.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from fast_style.checkpoints.files import Model, find_model, load_model, save_model
+from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
 from fast_style.commands import check_writable, run
+from fast_style.commands.card import add_card_options
 from fast_style.commands.options import (
     Parser,
     add_device,
@@ -40,7 +42,6 @@ from fast_style.evaluation import (
 )
 from fast_style.files import atomic_write
 from fast_style.images import format_of, image_to_tensor, save_image, to_float
-from fast_style.networks.transformer import TransformerNet
 from fast_style.training.monitors import TensorBoardMonitor
 
 
@@ -112,6 +113,7 @@ def parser() -> Parser:
     )
     add_log_dir(parser)
     add_device(parser)
+    add_card_options(parser)
     return parser
 
 
@@ -192,7 +194,7 @@ def _write(
             path,
             model.network.cpu(),
             metadata={**model.metadata, "quality": quality},
-            dtype=_stored_dtype(model.network),
+            dtype=stored_dtype(model.network),
         )
         print(f"stamped {path}")
 
@@ -209,10 +211,3 @@ def _log(folder: Path, model: Model, certificates: Sequence[Certificate], plot: 
     monitor.image(0, "certificate", plot)
     monitor.message(0, f"```\n{format_table(certificates)}\n```")
     monitor.close()
-
-
-def _stored_dtype(network: TransformerNet) -> torch.dtype:
-    """Say how the file holds the weights: a half-precision one has nothing that halving changes."""
-    weights = network.state_dict().values()
-    halved = all(torch.equal(weight.half().float(), weight) for weight in weights)
-    return torch.float16 if halved else torch.float32
