@@ -8,11 +8,12 @@ from PIL import Image
 from synthetic import photo, vgg_weights, write_photos
 from torch import Tensor
 
-from fast_style import new_style
 from fast_style.commands import main
 from fast_style.config import ConfigError, load_config
+from fast_style.creation import new_style
 from fast_style.creation.new_style import Wish, draw_strengths, objective_of, plan_style
 from fast_style.images import load_image
+from fast_style.training.inputs import with_start
 
 CPU = torch.device("cpu")
 PICTURE = "My Painting.png"
@@ -60,7 +61,8 @@ def test_a_style_begins_with_the_shipped_base_and_says_no_more_than_it_must(user
     assert config.name == "My_Painting"
     assert style.file == Path("My_Painting.yaml")
     assert str(config.training.init_from) == "wave"
-    assert (config.network.width, config.network.num_residual_blocks) == (16, 5)
+    network = with_start(config).network
+    assert (network.width, network.num_residual_blocks) == (16, 5)
     assert (config.training.image_size, config.training.first_size) == (192, 128)
     assert config.style.size == 48  # not enlarged
     assert config.loss.strength == 1
@@ -87,7 +89,7 @@ def test_a_picture_with_a_shipped_models_name_does_not_hide_that(user: Path) -> 
 def test_a_config_that_is_there_is_taken_as_it_is_if_it_is_of_the_same_style(user: Path) -> None:
     plan_style(wish(strength=2.0), on=CPU).write()
     file = user / "My_Painting.yaml"
-    file.write_text(file.read_text().replace("ema_decay: 0.99", "ema_decay: 0.5"))
+    file.write_text(file.read_text().replace("  image_size:", "  ema_decay: 0.5\n  image_size:"))
     before = file.read_bytes()
     style = plan_style(wish(), on=CPU)
     assert (style.config.training.ema_decay, style.config.loss.strength) == (0.5, 2)
@@ -113,8 +115,8 @@ def test_the_preview_is_stronger_from_left_to_right(
     monkeypatch.setattr(new_style, "_PREVIEW_SIDE", 40)  # the photos' own
     config = plan_style(wish(), on=CPU).config
     held_out = sorted((user / "photos").iterdir())[:1]
-    criterion = objective_of(config, held_out, CPU)
-    assert draw_strengths(config, criterion, held_out, Path("new/sheet.png"), minutes=0.001)
+    objective = objective_of(config, held_out, CPU)
+    assert draw_strengths(config, objective, held_out, Path("new/sheet.png"), minutes=0.001)
     sheet = load_image("new/sheet.png")
     photo_, *pictures = (cell(sheet, column) for column in range(4))
     changes = [(picture - photo_).square().mean().item() for picture in pictures]
@@ -130,10 +132,10 @@ def cell(sheet: Tensor, column: int) -> Tensor:
 def test_a_preview_that_is_stopped_is_not_drawn(user: Path) -> None:
     config = plan_style(wish(), on=CPU).config
     held_out = sorted((user / "photos").iterdir())[:1]
-    criterion = objective_of(config, held_out, CPU)
+    objective = objective_of(config, held_out, CPU)
     sheet = Path("sheet.png")
     assert not draw_strengths(
-        config, criterion, held_out, sheet, minutes=0.2, should_stop=lambda: True
+        config, objective, held_out, sheet, minutes=0.2, should_stop=lambda: True
     )
     assert not sheet.exists()
 
@@ -214,4 +216,4 @@ def test_a_picture_of_one_colour_is_a_style_too(user: Path) -> None:
     Image.new("RGB", (40, 40), "red").save(user / "red.png")
     config = plan_style(wish(picture=Path("red.png")), on=CPU).config
     held_out = sorted((user / "photos").iterdir())[:2]
-    assert objective_of(config, held_out, CPU).style_targets
+    assert objective_of(config, held_out, CPU).criterion.style_targets
