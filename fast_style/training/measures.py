@@ -69,7 +69,7 @@ def card_scalars(
         measure(photo, picture, criterion, style_image)
         for photo, picture in zip(content, stylized, strict=True)
     ]
-    return {f"card/{name}": median([values[name] for values in each]) for name in each[0]}
+    return {f"report_card/{name}": median([values[name] for values in each]) for name in each[0]}
 
 
 def median(values: list[float]) -> float:

@@ -78,11 +78,18 @@ class Reports:
         """Report how many steps are planned now."""
         self.scalars(step, {"run/planned_steps": steps})
 
-    def validation(self, step: int, validate: Callable[[], Mapping[str, float]]) -> None:
-        """Report the objective on the held-out images."""
+    def validation(
+        self,
+        step: int,
+        validate: Callable[[], Mapping[str, float]],
+        judge: Callable[[], Mapping[str, float]],
+    ) -> None:
+        """Report the objective on the held-out images, and how the main process judges some."""
         with self.pace.timing("validation", step):
             values = validate()
             self.scalars(step, {f"loss_validation/{name}": v for name, v in values.items()})
+            if distributed.is_main():
+                self.scalars(step, judge())
 
     def previews(
         self, step: int, contents: Mapping[str, Tensor], stylize: Callable[[Tensor], Tensor]

@@ -173,9 +173,9 @@ def test_what_a_training_reports_are_the_medians_by_tag(
     stylized = 0.5 * content + 0.5 * style[..., :64].flip(-1)
     scalars = card_scalars(content, stylized, criterion, style)
     each = [measure(x, y, criterion, style) for x, y in zip(content, stylized, strict=True)]
-    assert set(scalars) == {f"card/{name}" for name in each[0]}
+    assert set(scalars) == {f"report_card/{name}" for name in each[0]}
     for name in each[0]:
-        assert scalars[f"card/{name}"] == sorted(values[name] for values in each)[1]
+        assert scalars[f"report_card/{name}"] == sorted(values[name] for values in each)[1]
 
 
 def test_a_picture_too_small_for_rings_is_refused(criterion: PerceptualLoss, style: Tensor) -> None:
