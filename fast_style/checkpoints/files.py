@@ -80,7 +80,7 @@ def load_model(source: str | Path | bytes | BinaryIO) -> Model:
 
     `source` is a path, a name (see `find_model`), or a file's bytes, also as a binary stream, which
     is read to its end. Other projects' checkpoints are converted; the metadata's `imported_from`
-    says whose it was. Raises CheckpointError.
+    names the project. Raises CheckpointError.
     """
     path, data = _opened(source)
     model = _read_model(path, data) if data.get("format") == MODEL_FORMAT else _import(path, data)
@@ -93,7 +93,7 @@ def load_model(source: str | Path | bytes | BinaryIO) -> Model:
 
 
 def _opened(source: str | Path | bytes | BinaryIO) -> tuple[Path, dict[str, Any]]:
-    """Read what a model file holds, with the path by which messages call it."""
+    """Return what a model file holds, and the path by which messages name the file."""
     if isinstance(source, str | Path):
         path = Path(source)
         if "://" in str(source) or (path.parent == Path() and not path.exists()):
@@ -239,7 +239,7 @@ def _save(path: Path, data: Mapping[str, Any]) -> Path:
 def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
     """Read plain data from `stream`, or else from the file at `path`."""
     try:
-        # What a stream holds has no name that would say more.
+        # A stream has no name by which to tell more.
         if stream is None and (reason := what_it_is(path)):
             raise CheckpointError(f"{path}: {reason}")
         if stream is None and is_safetensors(path):
@@ -266,7 +266,7 @@ def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
 
 
 def _other_kind(path: Path) -> str | None:
-    """Say what a file is that was named by mistake, where its extension tells."""
+    """Return what a file is that was named by mistake, where its extension shows that."""
     from fast_style.images.table import EXTENSIONS
 
     extension = path.suffix.lower()

@@ -48,7 +48,7 @@ _SAFETENSORS_TYPES = {
 
 
 def what_it_is(path: Path) -> str:
-    """Return what a file is that cannot be a checkpoint; empty for one that may be. OSError."""
+    """Return why a file cannot be a checkpoint; empty for one that may be. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
@@ -71,7 +71,7 @@ def what_it_is(path: Path) -> str:
 
 
 def pickled(names: str) -> str:
-    """Return what to say of a checkpoint that holds objects of these classes beside its weights."""
+    """Return the message for a checkpoint that holds objects of the classes `names`."""
     return (
         f"refused: holds pickled code ({names}) rather than plain weights: in the program that "
         f"wrote it, save these alone with {_SAVE_WEIGHTS}"
@@ -111,7 +111,7 @@ def read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def _what_zip(path: Path) -> str:
-    """Tell PyTorch's own archives, which are zip files, from others."""
+    """Return what a zip file is; empty for one of PyTorch's own archives."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

@@ -71,34 +71,34 @@ def parser() -> Parser:
         "--n",
         type=count,
         default=50,
-        help="number of photos to compare at, from 1 on (default: 50, or as many as there are)",
+        help="number of photos to use, from 1 on (default: 50, or all if fewer)",
     )
     parser.add_argument(
         "--sizes",
         type=counts,
         default=(256,),
         metavar="PIXELS",
-        help="sides of the square photos, with commas, as in 256,512,1024 (default: 256)",
+        help="sides of the square photos in pixels, as in 256,512 (default: 256)",
     )
     parser.add_argument(
         "--initial",
         type=_initials,
         default=("content",),
         metavar="IMAGE",
-        help="image that L-BFGS starts from: content, noise as in the paper, or content,noise for "
-        "both (default: content)",
+        help="image that L-BFGS starts from: content (the photo), noise (as in the paper), or "
+        "both, as content,noise (default: content)",
     )
     parser.add_argument(
         "--steps",
         type=count,
         default=200,
-        help="number of L-BFGS steps a photo, from 1 on (default: 200)",
+        help="number of L-BFGS steps for each photo, from 1 on (default: 200)",
     )
     parser.add_argument(
         "--style",
         type=Path,
         metavar="FILE",
-        help="the model's style image (default: where it was when the model was trained)",
+        help="path of the model's style image (default: the one of its training)",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write every number to this file (default: none)"
@@ -109,7 +109,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--stamp",
         action="store_true",
-        help="store the result in the model file (default: leave it as it is)",
+        help="store the certificate in the model file (default: leave the file as it is)",
     )
     add_log_dir(parser)
     add_device(parser)
@@ -160,7 +160,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _check_style(model: Model, named: Path | None) -> None:
-    """Raise UserError, with the way out, where the model's style image is not in its place."""
+    """Raise UserError, with the cure, where the model's style image is not in its place."""
     config = model.metadata.get("config")
     image = flatten(config).get("style.image") if isinstance(config, Mapping) else None
     if named is not None or not isinstance(image, str):

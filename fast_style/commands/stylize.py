@@ -83,15 +83,15 @@ def parser() -> Parser:
         "--model",
         action="append",
         default=[],
-        help="model to apply: its name, the path of its .pth, or its run's folder (required, but "
-        "for --sheet, where it may be repeated)",
+        help="model to apply: its name, the path of its .pth, or its run's folder (required; with "
+        "--sheet optional, and may be repeated)",
     )
     parser.add_argument(
         "--sheet",
         type=Path,
         metavar="FILE",
-        help="write one contact sheet instead: each photo, and what each --model makes of it "
-        "(default: the shipped models), --size or 512 pixels long",
+        help="write one contact sheet to this file instead: each photo in the style of each "
+        "--model, or of all shipped models, at a long edge of --size or 512 pixels (default: none)",
     )
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -117,7 +117,7 @@ def parser() -> Parser:
         help="quality of JPEG, WebP and AVIF files, 1 to 100 (default: 95)",
     )
     files.add_argument(
-        "--depth", type=int, choices=(8, 16), help="bits a channel (default: the image's own)"
+        "--depth", type=int, choices=(8, 16), help="bits per channel (default: the image's own)"
     )
     files.add_argument(
         "--keep-metadata",
@@ -146,8 +146,8 @@ def parser() -> Parser:
         "--preserve-color",
         choices=("off", "luma", "histogram"),
         default="off",
-        help="keep the photo's colours: each pixel's, changing luma alone, or their mean and "
-        "spread (default: off)",
+        help="colours to keep of the photo: luma keeps each pixel's and changes its luma alone, "
+        "histogram keeps their mean and spread (default: off)",
     )
     look.add_argument(
         "--size",
@@ -166,8 +166,8 @@ def parser() -> Parser:
         "--edge",
         choices=("reflect", "none"),
         default="reflect",
-        help="mirror the photo around itself, so that no frame is drawn, or leave the network's "
-        "own edges (default: reflect)",
+        help="what lies beyond the photo's edges: reflect mirrors the photo there, so that no "
+        "frame is drawn, none leaves the network's own padding (default: reflect)",
     )
     machine = parser.add_argument_group("machine")
     add_device(machine)
@@ -181,8 +181,8 @@ def parser() -> Parser:
         "--tile",
         type=_tile,
         default="auto",
-        help="height in pixels of the strips that an image is stylized in, auto by its size, or "
-        "off for the whole image at once; the picture is the same (default: auto)",
+        help="height in pixels of the strips in which an image is stylized; auto chooses by its "
+        "size, off takes the whole image at once; the picture is the same (default: auto)",
     )
     return parser
 

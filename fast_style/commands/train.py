@@ -38,9 +38,9 @@ from fast_style.training.run_folder import load_resumable
 from fast_style.training.schedule import work_after
 from fast_style.training.trainee import Trainee
 
-# A dry run times so many updates after those that warm up.
+# The number of updates that a dry run times, after those that warm up.
 _TIMED_STEPS = 2
-# After so many seconds on a CPU, a dry run knows a shorter way; this one.
+# The seconds on a CPU above which a dry run suggests a shorter run: from this model, this long.
 _LONG = 3600
 _SHIPPED_START = "wave"
 _SHORT_MINUTES = 10
@@ -85,8 +85,8 @@ def parser() -> Parser:
         "--max-minutes",
         type=float,
         metavar="MINUTES",
-        help="plan fewer steps than training.steps, so that the run, with what came before it was "
-        "resumed, ends by then; above 0 (default: no limit)",
+        help="time limit of the run, all resumptions together, above 0: as many steps are planned, "
+        "up to training.steps, as fit into it (default: no limit)",
     )
     add_set(parser, of="config", example="training.steps=300")
     add_device(parser)
@@ -164,7 +164,7 @@ def _dry_run(config: Config, run_dir: Path, options: Namespace) -> int:
 
 
 def _timed_pace(config: Config, inputs: Inputs) -> Pace:
-    """Make a few updates from the first step on; return the pace, as the run would know it."""
+    """Make a few updates from the first step on; return the pace that the run would measure."""
     trainee = Trainee(config, inputs)
     batches = content_batches(
         inputs.images,
@@ -181,7 +181,7 @@ def _timed_pace(config: Config, inputs: Inputs) -> Pace:
 
 
 def _shorter(config: Config, inputs: Inputs) -> str:
-    """Say how many steps ten minutes have for a small network that begins with a trained one."""
+    """Return a line: the steps that fit into ten minutes for a network that begins trained."""
     network = load_model(find_model(_SHIPPED_START)).network.requires_grad_(True).train()
     pace = _timed_pace(config, dataclasses.replace(inputs, network=network))
     left = TimeLimit(_SHORT_MINUTES).left
@@ -193,7 +193,7 @@ def _shorter(config: Config, inputs: Inputs) -> str:
 
 
 def _report_unless_told(failure: threading.ExceptHookArgs) -> None:
-    """Report a thread's error, unless it is of TensorBoard's file: the main thread tells that."""
+    """Report a thread's error, but not one of TensorBoard's file: the main thread reports that."""
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)
 

@@ -26,7 +26,7 @@ class ConfigError(UserError):
 
 
 def number(default: Any, minimum: float, maximum: float = math.inf, *, above: bool = False) -> Any:
-    """Give a field with a default and bounds; `above` excludes the minimum itself."""
+    """Return a field with a default and bounds; `above` excludes the minimum itself."""
     return field(default=default, metadata={"bounds": (minimum, maximum, above)})
 
 

@@ -45,7 +45,7 @@ _SMALLEST_STYLE = 64
 class Picture:
     """What an image file holds: pixels (3, H, W) and alpha (H, W), uint8 or uint16; sRGB, upright.
 
-    `tagged` says that the file had a colour profile, `file_format` is Pillow's name, `notes` tell
+    `tagged` says that the file had a colour profile, `file_format` is Pillow's name, `notes` name
     what was not read ("the first of its 12 frames").
     """
 
@@ -70,7 +70,7 @@ def read_picture(source: Source) -> Picture:
             alpha=None if decoded.alpha is None else torch.from_numpy(decoded.alpha),
             tagged=bool(image.info.get("icc_profile")),
             metadata=metadata,
-            # MPO is a JPEG with more views of the scene behind it.
+            # MPO is a JPEG with more views of the scene after it.
             file_format="JPEG" if image.format == "MPO" else image.format or "",
             notes=decoded.notes,
         )
@@ -86,11 +86,11 @@ def write_picture(
     ready: Iterable[slice] | None = None,
     made_with: str = "",
 ) -> tuple[str, ...]:
-    """Write to a path, whose extension is the format, or to a stream; give notes of what was lost.
+    """Write to a path, whose extension is the format, or to a stream; return notes of losses.
 
     A file appears whole or not at all. `quality`, 1 to 100, matters to JPEG, WebP and AVIF: from 90
     on chroma is kept at full resolution. `keep_metadata` keeps EXIF, XMP, IPTC and resolution.
-    `ready` gives spans of rows from the top to the bottom as they become final, for a picture that
+    `ready` yields spans of rows from the top to the bottom as they become final, for a picture that
     is not finished yet (by default it is): PNG and TIFF are written as they come. `made_with` is a
     digest of settings, kept where the format has a place for it. Raises ImageError, and what
     `ready` raises.
@@ -147,7 +147,7 @@ def check_fits(output: Path | BinaryIO, file_format: str, height: int, width: in
 
 
 def nearest_format(picture: Picture) -> str:
-    """Give a picture's own format, or PNG where that is one which cannot be written."""
+    """Return a picture's own format, or PNG where its own cannot be written."""
     row = table.by_name(picture.file_format)
     return row.name if row and row.written else "PNG"
 
@@ -163,7 +163,7 @@ def load_image(path: str | Path) -> Tensor:
 
 
 def style_doubts(path: str | Path) -> tuple[str, ...]:
-    """Return what makes an image a poor style image, which nothing refuses. Raises ImageError."""
+    """Return what makes an image a poor style image, though not an error. Raises ImageError."""
     picture = read_picture(path)
     _, height, width = picture.pixels.shape
     doubts = []
@@ -202,7 +202,7 @@ def open_rgb(path: str | Path, *, at_least: int = 0) -> Image.Image:
 def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
     """Read a file's width and height, as stored, from its header. Raises ImageError.
 
-    With `at_least`, what `open_rgb` would make of them.
+    With `at_least`, the size is that of what `open_rgb` returns.
     """
     with opened(path) as (file, image):
         if at_least:
@@ -212,7 +212,7 @@ def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
 
 
 def set_depth(picture: Picture, bits: int) -> Picture:
-    """Give 8 or 16 bits a channel to a picture: rounded, or spread over the whole range."""
+    """Return a picture at 8 or 16 bits a channel: rounded, or spread over the whole range."""
     colors = with_bits(picture.pixels.permute(1, 2, 0).numpy(), bits)
     alpha = None if picture.alpha is None else with_bits(picture.alpha.numpy(), bits)
     return dataclasses.replace(

@@ -60,9 +60,9 @@ _Stage = tuple[Picture | None, Result]
 
 
 def is_finished(job: Job, made_with: str) -> bool:
-    """Return whether a job's output is there, and does not say that other settings made it.
+    """Return whether a job's output is there, and was not made with other settings.
 
-    What says nothing of its settings, as a BMP or another program's file, counts as finished.
+    An output that records no settings, as a BMP or another program's file, counts as finished.
     """
     if job.output == STREAM or not job.output.exists():
         return False
@@ -173,7 +173,7 @@ def _stylize(
     except ImageError as error:
         return _finished(replace(result, error=str(error)))
     except Exception as error:  # of this photo: the others go on
-        cure = "too large for the memory there is: try --tile 64 or a smaller --size"
+        cure = "out of memory: try --tile 64 or a smaller --size"
         reason = cure if is_memory_error(error) else f"cannot be stylized: {_text(error)}"
         return _finished(replace(result, size=None, error=f"{result.job.input}: {reason}"))
     return writing
@@ -205,12 +205,12 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
 
 
 def _write_beside(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
-    """Write in a thread; its time counts from where the network has ended, or it could begin."""
+    """Write in a thread; the result's time includes what follows the end of the network."""
     start = time.perf_counter()
     try:
         result = _write(picture, result, saving, rows)
     except _NetworkError:
-        raise  # which is told where it happened
+        raise  # it is reported where it happened
     except Exception as error:  # of this photo: the others go on
         return replace(result, size=None, error=_reason(result.job.output, error))
     after = time.perf_counter() - max(start, rows.ended)
@@ -231,16 +231,16 @@ def _format(picture: Picture, job: Job, saving: Saving) -> str:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Give one line that names the file."""
+    """Return one line with the file and what is wrong with it."""
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"{path}: too large for the memory there is"
+        return f"{path}: out of memory"
     return f"{path}: cannot be written: {_text(error)}"
 
 
 def _text(error: Exception) -> str:
-    """Return one line that says what an exception is about."""
+    """Return the message of an exception in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).splitlines()[:1]

@@ -1,4 +1,4 @@
-"""What is said of many images while they are stylized: lines, a bar, JSON, a manifest, a sum."""
+"""Reports on many images while they are stylized: lines, a bar, JSON, a manifest, totals."""
 
 import contextlib
 import json
@@ -87,7 +87,7 @@ class BatchReport:
             self._bar.update()
 
     def fail(self, error: OSError) -> None:
-        """Report what was found but cannot be looked at."""
+        """Report an image that was found but cannot be examined."""
         reason = f"{error.filename}: {error.strerror}"
         self._counts["failed"] += 1
         self._record({"input": error.filename, "output": None, "error": reason})
@@ -99,7 +99,7 @@ class BatchReport:
             self._say(line, sys.stderr)
 
     def finish(self) -> int:
-        """Sum up over all processes; return the exit code of this one."""
+        """Print the totals of all processes; return the exit code of this one."""
         totals = distributed.total(torch.tensor(list(self._counts.values()))).tolist()
         counts = dict(zip(self._counts, totals, strict=True))
         parts = [f"{count} {what}" for what, count in counts.items() if count]

@@ -51,7 +51,7 @@ def artefact_scores(image: Tensor) -> dict[str, float]:
 
 
 def find_artefacts(content: Tensor, stylized: Tensor) -> list[str]:
-    """Compare two (3, H, W) images in [0, 1]; give a sentence for each artefact that was found.
+    """Compare two (3, H, W) images in [0, 1]; return a sentence for each artefact that was found.
 
     What the content image has itself is not held against the stylized one.
     """
@@ -169,8 +169,8 @@ def _hot_pixels(image: Tensor) -> Tensor:
         if (y, x) != (1, 1)
     ]
     highest, lowest = around[0], around[0]
-    for neighbours in around[1:]:
-        highest, lowest = torch.maximum(highest, neighbours), torch.minimum(lowest, neighbours)
+    for neighbors in around[1:]:
+        highest, lowest = torch.maximum(highest, neighbors), torch.minimum(lowest, neighbors)
     center = image[:, 1:-1, 1:-1]
     hot = (center > highest + _HOT) | (center < lowest - _HOT)
     return hot.any(0).sum() / (height * width)

@@ -246,7 +246,7 @@ def test_no_images_at_all_are_refused() -> None:
 
 
 def cached(images: ContentImages, folder: Path) -> ContentImages:
-    """Give the same crops out of a cache."""
+    """Return the same crops out of a cache."""
     paths = [Path(path) for path in images.paths]
     return ContentImages(
         paths,

@@ -25,7 +25,7 @@ DECODER = ((4 * W, 2 * W), (2 * W, W))
 
 
 class Net(nn.Module):
-    """Layers in the order in which they are named; a ReLU behind each norm."""
+    """Layers in the order in which they are named; a ReLU after each norm."""
 
     def __init__(self, layers: dict[str, nn.Module]) -> None:
         super().__init__()
