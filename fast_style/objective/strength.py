@@ -16,7 +16,7 @@ LossT = TypeVar("LossT", bound=LossConfig)
 
 # At strength 1 the style term weighs so many times the content term, both as shares of what they
 # can be: about there a photo is rebuilt in the style's strokes and still recognised
-# (docs/method.md).
+# (docs/measurements.md).
 _BALANCE = 20.0
 
 
