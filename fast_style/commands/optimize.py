@@ -22,6 +22,7 @@ from fast_style.commands import catch_signals, check_writable, run
 from fast_style.commands.options import (
     Parser,
     add_device,
+    add_keys,
     add_log_dir,
     add_set,
     command_parser,
@@ -113,6 +114,7 @@ def parser() -> Parser:
         help="print size and range of the feature maps of this image, and stop (default: optimise)",
     )
     add_set(parser, of="recipe", example="optimization.steps=100")
+    add_keys(parser, recipe=True)
     add_log_dir(parser)
     add_device(parser)
     return parser

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.commands import TRACEBACK_VARIABLE, program
 from fast_style.errors import UserError
@@ -55,6 +55,43 @@ def add_set(parser: argparse.ArgumentParser, *, of: str, example: str) -> None:
         help=f"override one key of the {of}, as in {example}; may be repeated "
         f"(default: the {of}'s own values)",
     )
+
+
+def add_keys(parser: argparse.ArgumentParser, *, recipe: bool = False) -> None:
+    """Add --keys, which prints the reference of a config's keys, or of a `recipe`'s."""
+    parser.add_argument(
+        "--keys",
+        nargs="?",
+        action=_RecipeKeys if recipe else _ConfigKeys,
+        metavar="SECTION",
+        help="print what a key or a section may say, as in loss or loss.strength, and exit "
+        "(default: all of them)",
+    )
+
+
+class _ConfigKeys(argparse.Action):
+    recipe = False
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        from fast_style.config import BaselineConfig, Config
+        from fast_style.config.reference import keys_text
+
+        described = BaselineConfig if self.recipe else Config
+        try:
+            print(keys_text(described, str(values or "")))
+        except UserError as error:
+            parser.error(f"--keys: {error}")
+        parser.exit()
+
+
+class _RecipeKeys(_ConfigKeys):
+    recipe = True
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:

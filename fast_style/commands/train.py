@@ -22,6 +22,7 @@ from fast_style.commands.options import (
     Parser,
     add_config,
     add_device,
+    add_keys,
     add_set,
     check_paths,
     command_parser,
@@ -89,6 +90,7 @@ def parser() -> Parser:
         "up to training.steps, as fit into it (default: no limit)",
     )
     add_set(parser, of="config", example="training.steps=300")
+    add_keys(parser)
     add_device(parser)
     return parser
 

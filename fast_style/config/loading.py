@@ -132,7 +132,7 @@ def _keys_named(cls: type, name: str) -> list[str]:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Turn a config into plain data that YAML and `torch.load(weights_only=True)` can hold."""
-    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    return {f.name: plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
 
 
 def flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -169,7 +169,7 @@ def _convert(value: Any, hint: Any, source: str, key: str) -> Any:
 
 
 def _convert_scalar(value: Any, hint: type, source: str, key: str) -> Any:
-    wrong = ConfigError(f"{source}: {key}: is {_describe(value)}, expected {_NOUNS[hint]}")
+    wrong = ConfigError(f"{source}: {key}: is {_describe(value)}, expected {NOUNS[hint]}")
     if hint is bool:
         if not isinstance(value, bool):
             raise wrong
@@ -235,13 +235,14 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Turn a value of a config into plain data."""
     if dataclasses.is_dataclass(value):
         return to_dict(value)
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return dict(value) if isinstance(value, Mapping) else value
 
 
@@ -255,7 +256,7 @@ def _describe(value: Any) -> str:
     return f"{value!r} (a {_TYPE_WORDS.get(type(value), type(value).__name__)})"
 
 
-_NOUNS: dict[Any, str] = {
+NOUNS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
     float: "a number",

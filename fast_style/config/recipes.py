@@ -7,101 +7,189 @@ from pathlib import Path
 from typing import Literal
 
 from fast_style.config.loading import apply_override, build, check_strength, load_yaml
-from fast_style.config.schema import ConfigError, LossConfig, number
+from fast_style.config.schema import ConfigError, LossConfig, key, number
 
-# The baseline's recipes travel with the package; configs/baseline in the repository is this folder.
+# The baseline's recipes travel with the package.
 RECIPES = Path(__file__).parents[1] / "baseline" / "recipes"
+
+_PAPER = "Johnson et al. 2016, section 4.1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaselineContentConfig:
-    """The size, in pixels, at which the content image is optimised; 0 leaves a side open.
+    """The size, in pixels, at which the content image is optimised.
 
-    `width` and `height` are exact, and one alone keeps the proportions. Without them `long_edge` is
-    exact; without that, an image whose long edge is above `maximum` is reduced to it.
+    `width` and `height` win over `long_edge`, and that over `maximum`.
     """
 
-    maximum: int = number(512, 0)
-    long_edge: int = number(0, 0)
-    width: int = number(0, 0)
-    height: int = number(0, 0)
+    maximum: int = number(
+        512, 0, doc="Long edge to which a larger image is reduced; 0 is no limit."
+    )
+    long_edge: int = number(0, 0, doc="Exact long edge; 0 leaves it to `maximum`.")
+    width: int = number(
+        0, 0, doc="Exact width; alone, it keeps the proportions. 0 does not prescribe it."
+    )
+    height: int = number(
+        0, 0, doc="Exact height; alone, it keeps the proportions. 0 does not prescribe it."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaselineStyleConfig:
-    """The size at which the style image's statistics are taken.
+    """The size at which the style image's statistics are taken."""
 
-    `fit` "long_edge" makes its long edge `size` pixels (0 keeps the file's size), "content_edge"
-    as long as the content image's; "content" gives it the content image's width and height.
-    """
-
-    fit: Literal["long_edge", "content_edge", "content"] = "long_edge"
-    size: int = number(512, 0)
+    fit: Literal["long_edge", "content_edge", "content"] = key(
+        "long_edge",
+        doc="long_edge makes the style image's long edge `size` pixels, content_edge as long as "
+        "the content image's; content gives it the content image's width and height.",
+    )
+    size: int = number(
+        512, 0, doc="Long edge in pixels for `fit: long_edge`; 0 keeps the file's size."
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaselineLossConfig(LossConfig):
     """The perceptual loss with the choices of other systems, named in `losses.py` and `vgg.py`.
 
-    The defaults are those of Johnson et al. 2016, section 4.1, in raw weights. `recompute` trades
-    time for memory and changes no value.
+    The defaults are those of Johnson et al. 2016, section 4.1, in raw weights.
     """
 
-    padding: Literal["zeros", "replicate"] = "zeros"
-    content_layers: Mapping[str, float] = field(default_factory=lambda: {"relu2_2": 1.0})
-    style_layers: Mapping[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3"), 1.0)
+    padding: Literal["zeros", "replicate"] = key(
+        "zeros",
+        doc="What the loss network's first convolution sees beyond the border.",
+        source="VGG's own; replicate is crowsonkb/style-transfer-pytorch's",
     )
-    strength: float | None = number(None, 0, above=True)
-    tv_weight: float = number(0.0, 0)
-    pooling: Literal["max", "average"] = "max"
-    style_statistic: Literal["gram", "gram_positions", "gram_pixels", "gram_sum", "features"] = (
-        "gram"
+    content_layers: Mapping[str, float] = key(
+        factory=lambda: {"relu2_2": 1.0},
+        doc="Layers of the content loss, as a list or with weights.",
+        source=_PAPER,
     )
-    content_reduction: Literal["mean", "sum"] = "mean"
-    style_reduction: Literal["mean", "sum"] = "mean"
-    variation: Literal["squared", "absolute", "power"] = "squared"
-    recompute: bool = False
+    style_layers: Mapping[str, float] = key(
+        factory=lambda: dict.fromkeys(("relu1_2", "relu2_2", "relu3_3", "relu4_3"), 1.0),
+        doc="Layers of the style loss, as a list or with weights.",
+        source=_PAPER,
+    )
+    strength: float | None = number(
+        None,
+        0,
+        above=True,
+        doc="As in training, and for training's objective alone; null uses the raw weights.",
+    )
+    tv_weight: float = number(0.0, 0, doc="Weight of the total variation.")
+    pooling: Literal["max", "average"] = key(
+        "max",
+        doc="How the loss network pools.",
+        source="VGG's own; average is Gatys et al. 2016, section 2",
+    )
+    style_statistic: Literal["gram", "gram_positions", "gram_pixels", "gram_sum", "features"] = key(
+        "gram",
+        doc="What of the feature maps the style loss compares: Gram matrices divided by C H W, by "
+        "the map's positions H W, by the image's pixels or by nothing, or the maps themselves.",
+        source="Johnson et al. 2016, equation 3",
+    )
+    content_reduction: Literal["mean", "sum"] = key(
+        "mean",
+        doc="Mean or sum of the squared differences of feature maps.",
+        source="Johnson et al. 2016, equation 2; sum is Gatys et al. 2016, equation 1",
+    )
+    style_reduction: Literal["mean", "sum"] = key(
+        "mean",
+        doc="Mean or sum of the squared differences of Gram matrices.",
+        source="sum is the papers', which a mean differs from by a factor for each layer",
+    )
+    variation: Literal["squared", "absolute", "power"] = key(
+        "squared",
+        doc="Total variation: the mean square of neighbours' differences, the sum of their "
+        "absolute values, or the sum of squares to the power of 1.25.",
+        source="absolute is Pedersen's tutorial, power is Chollet's book",
+    )
+    recompute: bool = key(
+        False,
+        doc="Compute feature maps again in the backward pass: less memory, more time, same values.",
+        source='docs/measurements.md, "Memory"',
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizationConfig:
     """How the image is found: from where, by which method, in how many steps.
 
-    A step evaluates the objective and its gradient once. `learning_rate` is in units of the image
-    in [0, 1]: Adam's, the gradient method's step, and the mean change in L-BFGS's first step.
-    Initial noise is uniform, within half of `noise_range` of `noise_mean`.
-    `restart_every` makes L-BFGS forget what it knows (0: never). `clip` keeps the image in [0, 1]
-    after each step. `balance` divides each term by its own value before weighting, at each step.
-    `average_decay` above 0 gives the moving average of the images. `first_scale` above 0 begins
-    with `first_steps` steps at that long edge, which then grows by the square root of 2 to the full
-    size with `steps` steps at each.
+    A step evaluates the objective and its gradient once.
     """
 
-    method: Literal["lbfgs", "adam", "gradient"] = "lbfgs"
-    initial: Literal["content", "noise", "style"] = "content"
-    noise_mean: float = number(0.5, 0, 1)
-    noise_range: float = number(1.0, 0, 1)
-    steps: int = number(500, 1)
-    learning_rate: float = number(0.01, 0, above=True)
-    beta1: float = number(0.9, 0, 0.999999)
-    beta2: float = number(0.999, 0, 0.999999)
-    epsilon: float = number(1e-8, 0)
-    history: int = number(100, 1)
-    restart_every: int = number(0, 0)
-    clip: bool = True
-    balance: bool = False
-    average_decay: float = number(0.0, 0, 0.999999)
-    first_scale: int = number(0, 0)
-    first_steps: int = number(1000, 1)
-    seed: int = number(0, 0, 2**63 - 1)
+    method: Literal["lbfgs", "adam", "gradient"] = key(
+        "lbfgs",
+        doc="L-BFGS with a line search and clipping, Adam, or steps along the normalised gradient.",
+        source=_PAPER,
+    )
+    initial: Literal["content", "noise", "style"] = key(
+        "content",
+        doc="Image to begin with.",
+        source='the papers have noise, from which it takes far longer: docs/method.md, "Recipes"',
+    )
+    noise_mean: float = number(0.5, 0, 1, doc="Mean of the uniform initial noise.")
+    noise_range: float = number(
+        1.0, 0, 1, doc="Width of the uniform initial noise, half of it on each side of its mean."
+    )
+    steps: int = number(500, 1, doc="Steps, at each scale after the first one.", source=_PAPER)
+    learning_rate: float = number(
+        0.01,
+        0,
+        above=True,
+        doc="In units of the image in [0, 1]: Adam's, the length of the gradient method's step, "
+        "and the mean change in L-BFGS's first step.",
+    )
+    beta1: float = number(
+        0.9, 0, 0.999999, doc="Adam's decay of the mean gradient.", source="Kingma & Ba 2015"
+    )
+    beta2: float = number(
+        0.999, 0, 0.999999, doc="Adam's decay of the mean square.", source="Kingma & Ba 2015"
+    )
+    epsilon: float = number(
+        1e-8,
+        0,
+        doc="Adam's epsilon, in TensorFlow's place: before the correction of the bias.",
+        source="Kingma & Ba 2015",
+    )
+    history: int = number(100, 1, doc="Updates that L-BFGS remembers.", source="torch.optim.LBFGS")
+    restart_every: int = number(
+        0, 0, doc="Steps after which L-BFGS forgets what it remembers (0: never)."
+    )
+    clip: bool = key(True, doc="Keep the image in [0, 1] after each step.", source=_PAPER)
+    balance: bool = key(
+        False,
+        doc="Divide each term by its own value before weighting, at each step.",
+        source="Pedersen's tutorial has it",
+    )
+    average_decay: float = number(
+        0.0,
+        0,
+        0.999999,
+        doc="Decay of the moving average of the images, which is the result then (0: no average).",
+        source="crowsonkb/style-transfer-pytorch has 0.99",
+    )
+    first_scale: int = number(
+        0,
+        0,
+        doc="Long edge to begin with, in pixels; it grows by the square root of 2 up to the full "
+        "size. 0 has the full size alone.",
+        source="crowsonkb/style-transfer-pytorch has 128",
+    )
+    first_steps: int = number(
+        1000,
+        1,
+        doc="Steps at `first_scale`.",
+        source="crowsonkb/style-transfer-pytorch",
+    )
+    seed: int = number(0, 0, 2**63 - 1, doc="What fixes the initial noise.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaselineConfig:
-    """A recipe of the optimisation baseline. `name` defaults to the YAML's file name."""
+    """A recipe of the optimisation baseline."""
 
-    name: str
+    name: str = key(doc="Name of the recipe; without it the YAML's file name.")
     content: BaselineContentConfig = field(default_factory=BaselineContentConfig)
     style: BaselineStyleConfig = field(default_factory=BaselineStyleConfig)
     loss: BaselineLossConfig = field(default_factory=BaselineLossConfig)

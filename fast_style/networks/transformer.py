@@ -23,7 +23,7 @@ STRIDE = 4
 # Reflecting one pixel at the bottom needs two pixels there.
 MINIMUM_EDGE = 2 * STRIDE
 # What the head's convolution is multiplied by. It sums thousands of products, so that without this
-# one step of Adam would change a pixel by more than its whole range (docs/method.md).
+# one step of Adam would change a pixel by more than its whole range (docs/measurements.md).
 OUTPUT_SCALE = 1 / 32
 
 

@@ -15,7 +15,7 @@ from fast_style.objective.losses import PerceptualLoss, gram_matrix, layers_of
 LossT = TypeVar("LossT", bound=LossConfig)
 
 # The ratio of the style term to the content term at strength 1, both as shares of what they can be:
-# about there a photo is rebuilt in the style's strokes and still recognised (docs/method.md).
+# about there a photo is rebuilt in the style's strokes and still recognised (docs/measurements.md).
 _BALANCE = 20.0
 
 

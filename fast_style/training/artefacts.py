@@ -2,7 +2,7 @@
 
 A flat picture, a grid from the network's two doublings of its maps, dots: each is one number. The
 thresholds were chosen by what photos, style images and good networks' pictures have
-(docs/method.md).
+(docs/measurements.md).
 """
 
 import torch
