@@ -1,10 +1,11 @@
 """What the pages say of the code is there."""
 
+import itertools
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
+import tomllib
 
 import fast_style
 from fast_style.checkpoints.files import shipped_models
@@ -52,7 +53,7 @@ def test_the_architecture_page_has_every_room_in_the_order_of_the_contract() -> 
         [row_of[room] for room in layer.split(" | ")] for layer in layers if layer != "__main__"
     ]
     assert sum(map(len, levels)) == len(row_of)
-    for above, below in zip(levels, levels[1:], strict=False):
+    for above, below in itertools.pairwise(levels):
         assert max(above) < min(below)
 
 
