@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
 from fast_style.commands import check_writable, run
-from fast_style.commands.card import add_card_options
+from fast_style.commands.card import add_card_options, asks_for_card, report
 from fast_style.commands.options import (
     Parser,
     add_device,
@@ -48,7 +48,9 @@ from fast_style.training.monitors import TensorBoardMonitor
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare; exit 0 when all is done, 2 with one line on a mistake."""
     options = parser().parse_args(arguments)
-    return run(lambda: _evaluate(options), options=options)
+    return run(
+        lambda: report(options) if asks_for_card(options) else _evaluate(options), options=options
+    )
 
 
 def parser() -> Parser:
