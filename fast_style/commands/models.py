@@ -44,7 +44,7 @@ def _list(options: Namespace) -> int:
     entries, failed = [], False
     for path in [find_model(name) for name in options.names] or shipped_models():
         try:
-            entries.append(_describe(path))
+            entries.append(describe(path))
         except CheckpointError as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
@@ -59,7 +59,7 @@ def _list(options: Namespace) -> int:
     return 1 if failed else 0
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def describe(path: Path) -> dict[str, Any]:
     """Return the facts that a model's file holds, None for each that it lacks."""
     model = load_model(path)
     config = flatten(_mapping(model.metadata.get("config")))
@@ -116,7 +116,7 @@ def _card(entry: Mapping[str, Any]) -> list[str]:
         f"{entry['name']}: width {entry['width']}, {_megabytes(entry)}, {steps}",
         f"    style image  {style}",
         f"    trained on   {entry['data'] or 'photos that the model does not name'}",
-        f"    worth        {_worth(entry['quality'])}",
+        f"    worth        {worth(entry['quality'])}",
     ]
 
 
@@ -124,7 +124,7 @@ def _megabytes(entry: Mapping[str, Any]) -> str:
     return f"{entry['bytes'] / 1e6:.1f} MB"
 
 
-def _worth(quality: Any) -> str:
+def worth(quality: Any) -> str:
     """Return the certificates of `evaluate --stamp` as a line."""
     found = [
         f"{_steps(certificate)} steps of L-BFGS from {_initial(certificate)} at "
