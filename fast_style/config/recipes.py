@@ -9,7 +9,7 @@ from typing import Literal
 from fast_style.config.loading import apply_override, build, check_strength, load_yaml
 from fast_style.config.schema import ConfigError, LossConfig, number
 
-# The baseline's recipes travel with the package; configs/baseline in the repository is this folder.
+# The baseline's recipes travel with the package.
 RECIPES = Path(__file__).parents[1] / "baseline" / "recipes"
 
 
