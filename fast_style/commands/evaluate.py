@@ -28,6 +28,7 @@ from fast_style.commands.options import (
     counts,
 )
 from fast_style.config import ConfigError, flatten, locate
+from fast_style.config.places import source_of
 from fast_style.data import center_crops
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
@@ -172,8 +173,10 @@ def _check_style(model: Model, named: Path | None) -> None:
     except ConfigError:  # a package that is not installed
         is_there = False
     if not is_there:
+        page = source_of(Path(image))
         raise UserError(
             f"the model's style image, {image}, is not here ({Path.cwd()}): name it with --style"
+            + (f"; {page} says where to get it" if page else "")
         )
 
 

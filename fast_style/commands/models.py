@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fast_style.checkpoints.files import CheckpointError, find_model, load_model, shipped_models
-from fast_style.commands import run
+from fast_style.commands import program, run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.config import flatten
+from fast_style.config.places import config_names
 
-# One YAML a style; relative to where the program is started, as the paths in them are.
-_CONFIGS = Path("configs")
+# Configs of one's own, one YAML a style, beside those that are shipped.
+_OWN_CONFIGS = Path("configs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def _list(options: Namespace) -> int:
     elif entries:
         print("\n".join([*_table(entries), *_without_model()]))
     elif not failed:
-        print("no models are shipped with this version; fast-style train makes one")
+        print(f"no models are shipped with this version; {program('train')} makes one")
     return 1 if failed else 0
 
 
@@ -87,23 +88,23 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     name, style, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [f"{row[0]:{name}}  {row[1]:{style}}  {row[2]}" for row in rows]
-    return [*lines, f"(fast-style models {entries[0]['name']} describes one in full)"]
+    return [*lines, f"({program('models')} {entries[0]['name']} describes one in full)"]
 
 
 def _without_model() -> list[str]:
-    """Return a line about the configs in the working directory that have no model yet."""
+    """Return a line about the configs, shipped or in the working directory, without a model yet."""
+    configs = {path.stem: str(path) for path in sorted(_OWN_CONFIGS.glob("*.yaml"))}
+    configs |= {name: name for name in config_names()}
     names = []
-    for path in sorted(_CONFIGS.glob("*.yaml")):
+    for name in sorted(configs):
         try:
-            find_model(path.stem)
+            find_model(name)
         except CheckpointError:
-            names.append(path.stem)
+            names.append(name)
     if not names:
         return []
-    config = _CONFIGS / f"{names[0]}.yaml"
-    return [
-        f"a config but no model: {', '.join(names)} (fast-style train --config {config} makes one)"
-    ]
+    command = f"{program('train')} --config {configs[names[0]]}"
+    return [f"a config but no model: {', '.join(names)} ({command} makes one)"]
 
 
 def _card(entry: Mapping[str, Any]) -> list[str]:

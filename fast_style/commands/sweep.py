@@ -27,7 +27,7 @@ from fast_style.commands.options import (
     command_parser,
     count,
 )
-from fast_style.config import to_dict
+from fast_style.config import find_config, to_dict
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
 from fast_style.evaluation.sweep import (
@@ -123,9 +123,10 @@ def parser() -> Parser:
 
 
 def _sweep(options: Namespace) -> int:
-    combinations = plan(options.config, options.set)
+    file = find_config(options.config)
+    combinations = plan(file, options.set)
     for combination in combinations:
-        check_paths(options.config, combination.config)
+        check_paths(file, combination.config)
     check(combinations, options.mode)
     resolve_device(options.device)
     config = combinations[0].config
