@@ -30,36 +30,36 @@ from fast_style.stylization import Stylizer
 from fast_style.stylization.sheets import comparison_sheet
 from fast_style.training.monitors import TensorBoardMonitor
 
-# Rows of a sheet; more are more than one looks at.
+# The most rows of a sheet.
 _MOST_ON_SHEET = 10
 
 
 def add_card_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the card is asked for with."""
+    """Add the options of the report card."""
     card = parser.add_argument_group("report card")
     card.add_argument(
         "--card",
         action="store_true",
-        help="judge the pictures, in place of the comparison with L-BFGS: content lost, style "
-        "left, contrast, frame, mesh, alarms; --n, --sizes, --style, --json, --log-dir and --stamp "
-        "are its own",
+        help="judge the pictures (content lost, style left, contrast, frame, mesh, alarms) with "
+        "--n, --sizes, --style, --json, --log-dir and --stamp (default: compare with L-BFGS)",
     )
     card.add_argument(
         "--against",
         metavar="MODEL",
-        help="the card of a second model beside it, by the same style image (implies --card)",
+        help="second model to judge, by the same style image; implies --card (default: none)",
     )
     card.add_argument(
         "--sheet",
         type=Path,
         metavar="FILE",
-        help="draw the photos and every model's pictures of them (implies --card)",
+        help="draw the photos and every model's pictures of them into this image; implies --card "
+        "(default: none)",
     )
     card.add_argument(
         "--style-size",
         type=_pixels,
         metavar="PIXELS",
-        help="the style image's long edge (default: the model's, or 512; implies --card)",
+        help="long edge of the style image; implies --card (default: the model's, or 512)",
     )
 
 
@@ -70,7 +70,7 @@ def _pixels(text: str) -> int:
 
 
 def asks_for_card(options: argparse.Namespace) -> bool:
-    """Say whether the options ask for a report card."""
+    """Return whether the options ask for a report card."""
     return bool(options.card or options.against or options.sheet or options.style_size)
 
 
@@ -125,7 +125,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _tell_of_other_styles(models: Sequence[Model], names: Sequence[str]) -> None:
-    """Say which models were trained with another style image than they are judged by."""
+    """Print which models were trained with another style image than they are judged by."""
     styles = [trained_style(model) for model in models]
     judged_by = next(style for style in styles if style)
     for name, style in zip(names, styles, strict=True):

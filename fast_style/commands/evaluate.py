@@ -112,7 +112,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--stamp",
         action="store_true",
-        help="store the certificate in the model file (default: leave the file as it is)",
+        help="store the result in the model file (default: leave the file as it is)",
     )
     add_log_dir(parser)
     add_device(parser)

@@ -1,7 +1,7 @@
 """Make a model of a picture's style, in one command.
 
-It writes a config, shows after a minute what strengths of the style look like, trains for the rest
-of the minutes, and ends with a contact sheet. The same command again goes on.
+The command writes a config, shows after a minute how the style looks at several strengths, trains
+for the rest of the minutes, and ends with a contact sheet. The same command resumes it.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def parser() -> Parser:
         __doc__,
         examples=("painting.jpg photos/", "painting.jpg photos/ --minutes 60 --strength 0.5"),
     )
-    parser.add_argument("picture", type=Path, metavar="PICTURE", help="the style image")
+    parser.add_argument("picture", type=Path, metavar="PICTURE", help="style image")
     parser.add_argument(
         "photos",
         nargs="+",
@@ -70,13 +70,13 @@ def parser() -> Parser:
         type=_minutes,
         default=30.0,
         metavar="M",
-        help="minutes until the model is done, of a week at most (default: 30)",
+        help="minutes until the model is done, up to those of a week (default: 30)",
     )
     parser.add_argument(
         "--strength",
         type=_strength,
         metavar="S",
-        help="how strong the style is: 0.3 is gentle, 3 is strong (default: 1)",
+        help="strength of the style: 0.3 is gentle, 3 is strong (default: 1)",
     )
     parser.add_argument(
         "--name", help="name of the model, its config and its run (default: the picture's)"
@@ -91,7 +91,7 @@ def parser() -> Parser:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check everything, write nothing, say what fits (default: make the model)",
+        help="check everything, write nothing, estimate what fits (default: make the model)",
     )
     add_device(parser)
     return parser
@@ -207,7 +207,7 @@ def _stopped(run_dir: Path, stopped_by: Sequence[int]) -> int:
 
 
 def _dry_run(style: NewStyle, held_out: Sequence[Path], *, minutes: float, on: torch.device) -> int:
-    """Say what the command would do, and what makes it fit where it does not."""
+    """Print what the command would do and, where the time is too short, what would fit."""
     config = style.config
     size = config.training.image_size
     criterion = objective_of(config, held_out, on).criterion
@@ -239,7 +239,7 @@ def _dry_run(style: NewStyle, held_out: Sequence[Path], *, minutes: float, on: t
 
 
 def _clock(minutes: float) -> str:
-    """Return the time of day after so many minutes from now."""
+    """Return the time of day `minutes` from now."""
     end = datetime.now() + timedelta(minutes=minutes)
     today = end.date() == datetime.now().date()
     return end.strftime("%H:%M" if today else "%H:%M on %A")

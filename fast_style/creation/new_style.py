@@ -65,7 +65,7 @@ _TIMED_STEPS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wish:
-    """What a new style is made of; what is None is chosen."""
+    """What a new style is made of; fields that are None are chosen."""
 
     picture: Path
     photos: tuple[Path, ...]
@@ -94,7 +94,7 @@ class NewStyle:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """How long a step takes on this machine, and how many of them the minutes have."""
+    """The seconds of a step on this machine, and the number of steps that fit into the time."""
 
     seconds: float
     steps: int
@@ -102,17 +102,17 @@ class Estimate:
 
     @property
     def is_enough(self) -> bool:
-        """Whether a style is to be seen after so many steps."""
+        """Whether a style is to be seen after `steps` steps."""
         return self.steps >= ENOUGH_STEPS
 
 
 def training_minutes(minutes: float) -> float:
-    """Return what of the minutes is left for the training; the preview has the rest."""
+    """Return the part of the minutes for the training; the preview has the rest."""
     return minutes - preview_minutes(minutes)
 
 
 def preview_minutes(minutes: float) -> float:
-    """Return what of the minutes the preview of strengths may take."""
+    """Return the part of the minutes for the preview of strengths."""
     return min(_PREVIEW_MINUTES, _PREVIEW_SHARE * minutes)
 
 
@@ -185,12 +185,12 @@ def _check_wish(wish: Wish, config: Config, file: Path) -> None:
 
 
 def has_begun(run_dir: Path) -> bool:
-    """Say whether a training has left something to go on with."""
+    """Return whether a training has left a state to go on from."""
     return bool(find_states(run_dir))
 
 
 def check_inputs(config: Config) -> None:
-    """Find what is cheap to find before the photos are read. Raises ConfigError, WeightsError."""
+    """Make the cheap checks, before the photos are read. Raises ConfigError, WeightsError."""
     load_style_image(config.style.resolved())
     loss = config.loss.resolved()
     find_weights(loss.network, path=loss.weights)
@@ -211,7 +211,7 @@ def objective_of(
 def estimate(
     config: Config, criterion: PerceptualLoss, minutes: float, on: torch.device
 ) -> Estimate:
-    """Time a few updates of a copy of the network, and say what becomes of the minutes."""
+    """Time a few updates of a copy of the network, and estimate the steps in the minutes."""
     training = config.training
     network = initial_network(config).to(on)
     optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
@@ -277,7 +277,7 @@ def draw_strengths(
 def _optimized(
     criterion: PerceptualLoss, content: Tensor, seconds: float, should_stop: Callable[[], bool]
 ) -> Tensor:
-    """(1, 3, H, W) -> (3, H, W): what L-BFGS makes of a photo in so many steps or seconds."""
+    """(1, 3, H, W) -> (3, H, W): what L-BFGS makes of a photo in about `seconds`."""
     end, done = time.perf_counter() + seconds, 0
 
     def count(step: int, _losses: Losses, _image: Tensor) -> None:

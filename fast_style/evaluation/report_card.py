@@ -233,13 +233,13 @@ def format_cards(cards: Sequence[ReportCard]) -> str:
 
 def headline(card: ReportCard) -> tuple[str, ...]:
     """Return a card's few lines for the head of its column on a sheet."""
-    told = {
+    shown = {
         "style left": "style_left/mean",
         "content lost": f"content_lost/{_CONTENT_LAYERS[0]}",
         "contrast": "contrast/luma",
         "ring": "ring",
     }
-    lines = [f"{what} {_both(card, name)}" for what, name in told.items() if name in card.measures]
+    lines = [f"{what} {_both(card, name)}" for what, name in shown.items() if name in card.measures]
     return (card.model, *lines)
 
 
