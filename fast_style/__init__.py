@@ -8,9 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fast_style.checkpoint import CheckpointError, load_model, save_model
+    from fast_style.checkpoint import CheckpointError, load_model, save_model, shipped_models
     from fast_style.config import Config, ConfigError, OptimizationConfig, load_config
     from fast_style.data import ContentImages, DataError
+    from fast_style.errors import UserError
+    from fast_style.faults import TrainingError
     from fast_style.images import (
         ImageError,
         Picture,
@@ -30,9 +32,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = {
-    "checkpoint": ("CheckpointError", "load_model", "save_model"),
+    "checkpoint": ("CheckpointError", "load_model", "save_model", "shipped_models"),
     "config": ("Config", "ConfigError", "OptimizationConfig", "load_config"),
     "data": ("ContentImages", "DataError"),
+    "errors": ("UserError",),
+    "faults": ("TrainingError",),
     "images": (
         "ImageError",
         "Picture",
@@ -64,7 +68,9 @@ __all__ = [
     "PerceptualLoss",
     "Picture",
     "Stylizer",
+    "TrainingError",
     "TransformerNet",
+    "UserError",
     "VGGFeatures",
     "WeightsError",
     "__version__",
@@ -77,6 +83,7 @@ __all__ = [
     "read_picture",
     "save_image",
     "save_model",
+    "shipped_models",
     "stylize_file",
     "stylize_picture",
     "total_variation",

@@ -10,8 +10,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
 
-import torch
-
+from fast_style.devices import is_memory_error
 from fast_style.formats import rowwise
 from fast_style.images import (
     ImageError,
@@ -51,13 +50,6 @@ class Result:
     notes: tuple[str, ...] = ()
     error: str | None = None
 
-
-# What PyTorch says where there is too little memory, and where no memory could be enough.
-_MEMORY_ERRORS = (
-    "allocate memory",
-    "Storage size calculation overflowed",
-    "integer multiplication overflow",
-)
 
 # A picture on its way: None once it has failed.
 _Stage = tuple[Picture | None, Result]
@@ -223,10 +215,3 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return f"{path}: too large for the memory there is"
     return f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
-
-
-def is_memory_error(error: Exception) -> bool:
-    """Say whether PyTorch ran out of memory, for which its CPU allocator has no class."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(text in str(error) for text in _MEMORY_ERRORS)

@@ -5,8 +5,9 @@ are described in docs/checkpoints.md.
 """
 
 import contextlib
+import difflib
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 
 from fast_style import __version__
+from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.importing import SUPPORTED, find_state_dict, import_network
 from fast_style.networks.transformer import TransformerNet
@@ -27,7 +29,7 @@ STATES_KEPT = 2
 SHIPPED = Path(__file__).parent / "models"
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A model or state file cannot be read, written, or is not one."""
 
 
@@ -110,13 +112,16 @@ def _import(path: Path, data: Mapping[str, Any]) -> Model:
 def find_model(model: str | Path) -> Path:
     """Find a model by path or by name: a run's, one in `checkpoints`, or one that is shipped.
 
-    `wave` and `wave.pth` mean the same. Raises CheckpointError with the places tried.
+    `wave` and `wave.pth` mean the same, and a run's folder means the model in it. Raises
+    CheckpointError with the places tried, and the names that there are.
     """
     path = Path(model)
     with contextlib.suppress(RuntimeError):  # of a user who is not there
         path = path.expanduser()
     if path.is_file():
         return path
+    if path.is_dir() and (inside := _model_in(path)):
+        return inside
     tried = [path]
     if path.parent == Path():
         name = path.name.removesuffix(".pth")
@@ -129,9 +134,28 @@ def find_model(model: str | Path) -> Path:
             if candidate.is_file():
                 return candidate
             tried.append(candidate)
-    raise CheckpointError(
-        f"no model {str(model)!r}; tried {', '.join(map(str, tried))}. "
-        "Train one with scripts/train.py, or name a .pth file"
+    raise CheckpointError(_no_model(str(model), tried))
+
+
+def _model_in(folder: Path) -> Path | None:
+    """Return a run's model: the one with the folder's name, or the only one that is there."""
+    own = folder / f"{folder.resolve().name}.pth"
+    models = [own] if own.is_file() else sorted(folder.glob("*.pth"))
+    return models[0] if len(models) == 1 else None
+
+
+def _no_model(model: str, tried: Sequence[Path]) -> str:
+    """Return the message for a model that is not found."""
+    if "://" in model:
+        return f"no model {model!r}: it is an address: download the file, and name that"
+    names = [path.stem for path in shipped_models()]
+    runs = [path.stem for path in Path("checkpoints").glob("*/*.pth")]
+    asked = Path(model).name.removesuffix(".pth")
+    near = difflib.get_close_matches(asked, [*names, *runs], n=1)
+    cure = f"; did you mean {near[0]!r}?" if near else "."
+    return (
+        f"no model {model!r}{cure} Shipped are {', '.join(names) or 'none'}; tried "
+        f"{', '.join(map(str, tried))}. Train one with fast-style train, or name a .pth file"
     )
 
 
@@ -179,15 +203,25 @@ def _load(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except UnpicklingError:
-        raise CheckpointError(
-            f"{path}: refused: damaged, or holds pickled code rather than plain weights"
-        ) from None
+        refused = "refused: damaged, or holds pickled code rather than plain weights"
+        raise CheckpointError(f"{path}: {_other_kind(path) or refused}") from None
     except Exception as error:  # torch's reader raises nearly anything on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path}: damaged or not a PyTorch file: {reason}") from None
+        damaged = f"damaged or not a PyTorch file: {reason}"
+        raise CheckpointError(f"{path}: {_other_kind(path) or damaged}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: holds a {type(data).__name__}, not a model")
     return data
+
+
+def _other_kind(path: Path) -> str | None:
+    """Say what a file is that was named by mistake, where its extension tells."""
+    from fast_style.formats.decoding import EXTENSIONS  # Pillow, which no model needs
+
+    extension = path.suffix.lower()
+    if extension in (".yaml", ".yml"):
+        return f"is a config, not a model: fast-style train --config {path} makes its model"
+    return "is an image, not a model (a .pth file)" if extension in EXTENSIONS else None
 
 
 def _what_is_wrong(data: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import yaml
 
 from fast_style.devices import Precision
+from fast_style.errors import UserError
 
 T = TypeVar("T")
 
@@ -24,7 +25,7 @@ T = TypeVar("T")
 RECIPES = Path(__file__).parent / "recipes"
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A config names something unknown, mistyped, impossible or missing."""
 
 
@@ -340,8 +341,12 @@ def build(cls: type[T], data: Any, source: str, key: str = "") -> T:
     for name, value in data.items():
         dotted = f"{key}.{name}" if key else str(name)
         if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, n=1)
-            cure = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
+            near = (not key and _keys_named(cls, str(name))) or difflib.get_close_matches(
+                str(name), fields, n=1
+            )
+            cure = f"known keys: {', '.join(fields)}"
+            if near:
+                cure = f"did you mean {' or '.join(repr(one) for one in near)}?"
             raise ConfigError(f"{source}: {dotted}: unknown key; {cure}")
         values[name] = _convert(value, hints[name], source, dotted)
         if bounds := fields[name].metadata.get("bounds"):
@@ -353,6 +358,16 @@ def build(cls: type[T], data: Any, source: str, key: str = "") -> T:
         if name not in values and f.default is no_default and f.default_factory is no_default:
             raise ConfigError(f"{source}: {f'{key}.' if key else ''}{name}: is missing")
     return cls(**values)
+
+
+def _keys_named(cls: type, name: str) -> list[str]:
+    """List the dotted keys of a config's sections that have this name."""
+    hints = get_type_hints(cls)
+    return [
+        f"{section}.{name}"
+        for section, hint in hints.items()
+        if dataclasses.is_dataclass(hint) and name in (f.name for f in dataclasses.fields(hint))
+    ]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -9,9 +9,17 @@ from typing import Literal
 
 import torch
 
+from fast_style.errors import UserError
+
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What PyTorch says where there is too little memory, and where no memory could be enough.
+_MEMORY_ERRORS = (
+    "allocate memory",
+    "Storage size calculation overflowed",
+    "integer multiplication overflow",
+)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -27,14 +35,14 @@ def resolve_device(name: str = "auto") -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps") from None
+        raise UserError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps") from None
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
     if not present.get(device.type, False):
-        raise ValueError(f"device {name!r} is not present on this machine: use auto or cpu")
+        raise UserError(f"device {name!r} is not present on this machine: use auto or cpu")
     return device
 
 
@@ -47,9 +55,9 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
         return torch.bfloat16 if has_native_bf16(device) else torch.float32
     if precision not in _DTYPES:
         known = ", ".join(["auto", *_DTYPES])
-        raise ValueError(f"unknown precision {precision!r}: use one of {known}")
+        raise UserError(f"unknown precision {precision!r}: use one of {known}")
     if precision == "fp16" and device.type == "cpu":
-        raise ValueError("precision 'fp16' needs a GPU: use bf16 or float32 on a CPU")
+        raise UserError("precision 'fp16' needs a GPU: use bf16 or float32 on a CPU")
     return _DTYPES[precision]
 
 
@@ -118,3 +126,10 @@ def keep_freed_memory(*, up_to: int | None = None) -> None:
     else:
         mallopt(m_mmap_threshold, up_to)
     mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def is_memory_error(error: Exception) -> bool:
+    """Return whether PyTorch ran out of memory, for which its CPU allocator has no class."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MEMORY_ERRORS)

@@ -17,20 +17,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from fast_style.errors import ProcessLostError as ProcessLostError
+from fast_style.errors import ToldElsewhereError as ToldElsewhereError
+from fast_style.errors import UserError
+
 T = TypeVar("T")
 
 # A process that waits longer than this for another gives up.
 _TIMEOUT = timedelta(minutes=30)
 # The others wait so long while the main process prepares: it may download, and fill a cache.
 _PREPARATION_TIMEOUT = timedelta(days=1)
-
-
-class ProcessLostError(RuntimeError):
-    """Another process of the run has ended, or cannot be reached."""
-
-
-class ToldElsewhereError(RuntimeError):
-    """What went wrong is told by another process of the run; this one ends in silence."""
 
 
 def world_size() -> int:
@@ -79,10 +75,10 @@ def local_device(name: str) -> str:
     if name == "cpu":
         return name
     if name != "cuda":
-        raise ValueError(f"device {name!r} is not for several processes: use auto, cpu or cuda")
+        raise UserError(f"device {name!r} is not for several processes: use auto, cpu or cuda")
     here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
     if here > torch.cuda.device_count():
-        raise ValueError(
+        raise UserError(
             f"{here} processes, but {torch.cuda.device_count()} GPUs on this machine: start "
             "torchrun with --nproc-per-node gpu"
         )

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fast_style import distributed
 from fast_style.checkpoint import find_states
+from fast_style.errors import UserError
 from fast_style.losses import Losses
 from fast_style.trainee import Trainee
 
@@ -15,7 +16,7 @@ from fast_style.trainee import Trainee
 _FAULT_FREE_STEPS = 500
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError, RuntimeError):
     """Training cannot go on: the losses keep being NaN or infinite."""
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from fast_style.config import LossConfig
+from fast_style.errors import UserError
 from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layers
 
 LossT = TypeVar("LossT", bound=LossConfig)
@@ -263,7 +264,7 @@ def balanced_layers(
     style_layers = _canonical(features, style_layers)
     for kind, layers in (("content", content_layers), ("style", style_layers)):
         if not sum(layers.values()):
-            raise ValueError(
+            raise UserError(
                 f"strength cannot be measured: the weights of {kind}_layers are all 0; give "
                 "content_weight and style_weight instead"
             )
@@ -287,7 +288,7 @@ def balanced_layers(
     empty = [name for name in content_layers if not spreads[name]]
     empty += [name for name in style_layers if not values[name]]
     if empty:
-        raise ValueError(
+        raise UserError(
             f"strength cannot be measured at {', '.join(empty)}: the content image is flat, or has "
             "the very style of the style image; give content_weight and style_weight instead"
         )
@@ -346,7 +347,7 @@ def _weighed(
     images = [images] if isinstance(images, Tensor) else images
     shares = shares or [1.0] * len(images)
     if len(shares) != len(images) or min(shares) < 0 or sum(shares) == 0:
-        raise ValueError(f"{len(images)} style images, but the shares are {list(shares)}")
+        raise UserError(f"{len(images)} style images, but the shares are {list(shares)}")
     return [(image, share / sum(shares)) for image, share in zip(images, shares, strict=True)]
 
 

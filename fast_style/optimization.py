@@ -21,6 +21,7 @@ from fast_style.config import (
     BaselineLossConfig,
     OptimizationConfig,
 )
+from fast_style.errors import UserError
 from fast_style.images import resize, resize_long_edge
 from fast_style.losses import Losses, PerceptualLoss, with_raw_weights
 from fast_style.networks.vgg import VGGFeatures
@@ -36,7 +37,7 @@ _SUFFICIENT_GAIN = 1e-4
 _MAXIMUM_REJECTIONS = 20
 
 
-class OptimizationError(RuntimeError):
+class OptimizationError(UserError, RuntimeError):
     """The objective is NaN or infinite."""
 
 

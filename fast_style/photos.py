@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from fast_style.errors import UserError
 from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _BAND_TOLERANCE = 3
 _FRAMED_TOLD = 0.01
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """The folder of content images is missing, empty or damaged."""
 
 
@@ -75,11 +76,13 @@ class Scan:
         )
 
 
-def find_images(roots: Iterable[Path]) -> list[Path]:
+def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
     """List the image files below folders, in any layout, and files named themselves, sorted.
 
-    Hidden files and folders are left out. Raises DataError for a path that is not there.
+    Hidden files and folders are left out. Raises DataError for a path that is not there; `named` is
+    the key or the option that holds these paths.
     """
+    where = f"{named}: " if named else ""
     found: list[Path] = []
     for root in roots:
         if root.is_file():
@@ -87,10 +90,10 @@ def find_images(roots: Iterable[Path]) -> list[Path]:
         elif root.is_dir():
             found += _walk(root)
         else:
-            raise DataError(f"{root}: no such folder of photos{_where_to_get(root)}")
+            raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root)}")
     unique = sorted(dict.fromkeys(found))
     if not unique:
-        where = ", ".join(str(root) for root in roots)
+        where += ", ".join(str(root) for root in roots)
         raise DataError(f"{where}: holds no image files ({', '.join(sorted(EXTENSIONS))})")
     return unique
 

@@ -77,9 +77,10 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     dtype = resolve_precision(training.precision, on)
     network = initial_network(config)
     style = load_style_image(config.style).to(on)
-    paths = find_images([locate(path, key="data.train") for path in data.train])
+    train = [locate(path, key="data.train") for path in data.train]
+    paths = find_images(train, named="data.train")
     held = [locate(path, key="data.validation") for path in data.validation]
-    held = find_images(held) if held else []
+    held = find_images(held, named="data.validation") if held else []
     criterion = None if config.loss.strength else build_criterion(config, style)
     scan = scan_images(paths)
     usable = scan.usable

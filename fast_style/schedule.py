@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fast_style.config import TrainingConfig
+from fast_style.errors import UserError
 
 # The share of the steps in which the cosine schedule holds the learning rate, and where it ends.
 _HELD = 2 / 3
@@ -143,7 +144,7 @@ class TimeLimit:
 
     def __init__(self, minutes: float, *, before: Mapping[str, Any] | None = None) -> None:
         if not 0 < minutes < math.inf:
-            raise ValueError(f"max_minutes: {minutes!r} is impossible: it must be above 0")
+            raise UserError(f"max_minutes: {minutes!r} is impossible: it must be above 0")
         self.minutes = minutes
         self._before = before or {"minutes": None, "seconds": 0.0}
         self._start = time.perf_counter()

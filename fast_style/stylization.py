@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fast_style.checkpoint import find_model, load_model
 from fast_style.devices import Precision, available_memory, resolve_device, resolve_precision
+from fast_style.errors import UserError
 from fast_style.images import (
     Picture,
     check_fits,
@@ -77,17 +78,17 @@ class Stylizer:
         edge: Edge = "reflect",
     ) -> None:
         if not 0 <= strength <= 1:
-            raise ValueError(f"strength {strength} is impossible: it must be between 0 and 1")
+            raise UserError(f"strength {strength} is impossible: it must be between 0 and 1")
         if preserve_color not in ("off", "luma", "histogram"):
-            raise ValueError(f"preserve_color {preserve_color!r}: use off, luma or histogram")
+            raise UserError(f"preserve_color {preserve_color!r}: use off, luma or histogram")
         if not 0.1 <= stroke_scale <= 64:
-            raise ValueError(f"stroke_scale {stroke_scale} is impossible: use 0.1 to 64")
+            raise UserError(f"stroke_scale {stroke_scale} is impossible: use 0.1 to 64")
         if size is not None and size < 1:
-            raise ValueError(f"size {size} is impossible: it must be at least 1")
+            raise UserError(f"size {size} is impossible: it must be at least 1")
         if tile not in ("auto", "off") and not (isinstance(tile, int) and tile >= 1):
-            raise ValueError(f"tile {tile!r}: use auto, off, or a strip's height in pixels")
+            raise UserError(f"tile {tile!r}: use auto, off, or a strip's height in pixels")
         if edge not in get_args(Edge):
-            raise ValueError(f"edge {edge!r}: use reflect or none")
+            raise UserError(f"edge {edge!r}: use reflect or none")
         self.device = resolve_device(device)
         dtype = resolve_precision(precision, self.device)
         if not isinstance(network, TransformerNet):

@@ -30,11 +30,11 @@ from fast_style.config import (
 )
 from fast_style.data import center_crops
 from fast_style.devices import resolve_device
-from fast_style.faults import TrainingError
+from fast_style.errors import UserError
 from fast_style.files import digest
 from fast_style.images import load_image, resize_long_edge, save_image, to_float
 from fast_style.losses import Losses, PerceptualLoss
-from fast_style.optimization import OptimizationError, optimize_image
+from fast_style.optimization import optimize_image
 from fast_style.photos import find_images, fingerprint, hold_out, scan_images
 from fast_style.preparation import build_criterion, load_style_image
 from fast_style.stylization import Stylizer
@@ -53,7 +53,7 @@ _MEASURED_SIZE = "training.image_size"
 _CHECKPOINT_EVERY = 100
 
 
-class CombinationError(RuntimeError):
+class CombinationError(UserError, RuntimeError):
     """One combination of a sweep fails; the others go on."""
 
 
@@ -145,9 +145,10 @@ def held_out_images(config: Config) -> list[Path]:
     data = config.data
     if data.validation:
         paths = [locate(path, key="data.validation") for path in data.validation]
-        return scan_images(find_images(paths)).usable
+        return scan_images(find_images(paths, named="data.validation")).usable
     paths = [locate(path, key="data.train") for path in data.train]
-    return hold_out(scan_images(find_images(paths)).usable, data.held_out)[1]
+    found = find_images(paths, named="data.train")
+    return hold_out(scan_images(found).usable, data.held_out)[1]
 
 
 def load_photo(path: Path, size: int) -> Tensor:
@@ -182,7 +183,7 @@ def pictures_of(combination: Combination, job: Job) -> list[Path]:
 @functools.cache
 def _trained_on(folders: tuple[Path, ...]) -> str:
     paths = [locate(path, key="data.train") for path in folders]
-    return fingerprint(find_images(paths)) if paths else ""
+    return fingerprint(find_images(paths, named="data.train")) if paths else ""
 
 
 def make_pictures(combination: Combination, job: Job) -> bool:
@@ -208,7 +209,7 @@ def make_pictures(combination: Combination, job: Job) -> bool:
                 return False
             folder.mkdir(parents=True, exist_ok=True)
             save_image(picture, file)
-    except (OptimizationError, TrainingError, ValueError, OSError, torch.OutOfMemoryError) as error:
+    except (UserError, OSError, torch.OutOfMemoryError) as error:
         raise CombinationError(" ".join(str(error).split())) from error
     for state in find_states(folder):
         state.unlink()

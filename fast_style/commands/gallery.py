@@ -1,13 +1,13 @@
-"""`scripts/gallery.py --photos DIR -o docs/gallery.md`: photos in every style, as a page.
+"""Show photos in every style, as a page.
 
 The page shows each photo, each style image, and what each model makes of each photo; the pictures
 are JPEGs in images/gallery beside it.
 """
 
-import argparse
 import csv
 import io
 import shlex
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from fast_style.checkpoint import CheckpointError, find_model, load_model, shipped_models
 from fast_style.commands import check_writable, run
+from fast_style.commands.options import Parser, add_device, command_parser
 from fast_style.config import ConfigError, flatten
+from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.images import Picture, load_image, resize_long_edge, to_uint8, write_picture
 from fast_style.photos import find_images
@@ -32,24 +34,62 @@ _QUALITIES = (82, 76, 70, 64, 58, 50)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the page and its pictures; exit 0 when all is done, 2 with one line on a mistake."""
-    parser = argparse.ArgumentParser(
-        prog="gallery.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    options = parser().parse_args(arguments)
+    return run(lambda: _gallery(options), options=options)
+
+
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "gallery",
+        __doc__,
+        examples=(
+            "--photos photos/ -o docs/gallery.md",
+            "--photos photos/ --photo sea --photo street --size 320 -o page.md",
+        ),
     )
-    parser.add_argument("--photos", type=Path, required=True, help="a folder of photos")
     parser.add_argument(
-        "--photo", action="append", metavar="NAME", help="one of them (default: the first three)"
+        "--photos", type=Path, required=True, metavar="DIR", help="folder of photos"
     )
-    parser.add_argument("--models", type=Path, help="a folder of models (default: the shipped)")
     parser.add_argument(
-        "--styles", type=Path, help="a folder of the style images that are not in their place"
+        "--photo",
+        action="append",
+        metavar="NAME",
+        help="show this one of them; may be repeated (default: the first three)",
     )
-    parser.add_argument("--credits", type=Path, help="a CSV with file, author, licence, source_url")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the page: a .md file")
-    parser.add_argument("--size", type=int, default=480, help="the pictures' long edge (480)")
-    parser.add_argument("--megabytes", type=float, default=4, help="at most, all together (4)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    options = parser.parse_args(arguments)
-    return run(lambda: _gallery(options))
+    parser.add_argument(
+        "--models", type=Path, metavar="DIR", help="folder of models (default: the shipped ones)"
+    )
+    parser.add_argument(
+        "--styles",
+        type=Path,
+        metavar="DIR",
+        help="folder of the style images that are not in their place (default: none)",
+    )
+    parser.add_argument(
+        "--credits",
+        type=Path,
+        metavar="CSV",
+        help="table with the columns file, author, licence, source_url (default: no credits)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="page to write, a .md"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=480,
+        metavar="PIXELS",
+        help="long edge of the pictures, from 16 on (default: 480)",
+    )
+    parser.add_argument(
+        "--megabytes",
+        type=float,
+        default=4,
+        help="the most that all pictures together may weigh (default: 4)",
+    )
+    add_device(parser)
+    return parser
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,11 +101,11 @@ class _Style:
     image: Tensor | None
 
 
-def _gallery(options: argparse.Namespace) -> int:
+def _gallery(options: Namespace) -> int:
     check_writable(options.output)
     if options.size < 16:
-        raise ValueError(f"--size {options.size} is impossible: it must be at least 16")
-    paths = _chosen(find_images([options.photos]), options.photo)
+        raise UserError(f"--size {options.size} is impossible: it must be at least 16")
+    paths = _chosen(find_images([options.photos], named="--photos"), options.photo)
     credit_lines = [_credit(path, _credits(options.credits)) for path in paths]
     photos = {path.stem: resize_long_edge(load_image(path), options.size) for path in paths}
     models = sorted(options.models.glob("*.pth")) if options.models else shipped_models()
@@ -104,10 +144,10 @@ def _chosen(paths: Sequence[Path], names: Sequence[str] | None) -> list[Path]:
         if len(found) != 1:
             what = "is ambiguous" if found else "is not among the photos"
             known = ", ".join(path.stem for path in (found or paths)[:20])
-            raise ValueError(f"--photo {name}: {what}: {known}")
+            raise UserError(f"--photo {name}: {what}: {known}")
         chosen.append(found[0])
     if len({path.stem for path in chosen}) < len(chosen):
-        raise ValueError("--photo: the same name twice")
+        raise UserError("--photo: the same name twice")
     return chosen
 
 
@@ -163,7 +203,7 @@ def _encode(pictures: Mapping[str, Tensor], megabytes: float) -> dict[str, bytes
         files = {name: _jpeg(picture, quality) for name, picture in pictures.items()}
         if _megabytes(files) <= megabytes:
             return files
-    raise ValueError(
+    raise UserError(
         f"{len(files)} pictures weigh {_megabytes(files):.1f} MB, more than {megabytes:g} (at "
         f"quality {_QUALITIES[-1]}): choose a smaller --size"
     )
@@ -180,7 +220,7 @@ def _megabytes(files: Mapping[str, bytes]) -> float:
     return sum(len(data) for data in files.values()) / 1e6
 
 
-def _command(options: argparse.Namespace) -> str:
+def _command(options: Namespace) -> str:
     """Give the command that makes the page, with other folders by their names alone."""
     words = ["python", "scripts/gallery.py"]
     for flag in ("photos", "models", "styles", "credits"):

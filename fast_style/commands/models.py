@@ -1,44 +1,66 @@
-"""`fast-style models`: which models are shipped, how they were trained, what they are worth."""
+"""List the models that are shipped; with a name, how that one was trained and what it is worth.
 
-import argparse
+A name is also a model's of yours, or the path of a .pth file.
+"""
+
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fast_style.checkpoint import CheckpointError, load_model, shipped_models
+from fast_style.checkpoint import CheckpointError, find_model, load_model, shipped_models
 from fast_style.commands import run
+from fast_style.commands.options import Parser, command_parser
 from fast_style.config import flatten
+
+# One YAML a style; relative to where the program is started, as the paths in them are.
+_CONFIGS = Path("configs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """List; exit 0, or 1 when a model cannot be read."""
-    parser = argparse.ArgumentParser(prog="models.py", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print everything, as JSON")
-    options = parser.parse_args(arguments)
-    return run(lambda: _list(as_json=options.json))
+    options = parser().parse_args(arguments)
+    return run(lambda: _list(options), options=options)
 
 
-def _list(*, as_json: bool) -> int:
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser("models", __doc__, examples=("", "wave --json"))
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="model to describe in full (default: a line for each shipped model)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print everything as JSON (default: as text)"
+    )
+    return parser
+
+
+def _list(options: Namespace) -> int:
     entries, failed = [], False
-    for path in shipped_models():
+    for path in [find_model(name) for name in options.names] or shipped_models():
         try:
             entries.append(_describe(path))
         except CheckpointError as error:
             print(f"error: {error}", file=sys.stderr)
             failed = True
-    if as_json:
+    if options.json:
         print(json.dumps(entries, indent=1, ensure_ascii=False, default=str))
+    elif options.names:
+        print("\n".join(line for entry in entries for line in _card(entry)))
     elif entries:
-        print("\n".join(line for entry in entries for line in _lines(entry)))
+        print("\n".join([*_table(entries), *_without_model()]))
     elif not failed:
-        print("no models are shipped with this version; scripts/train.py trains one")
+        print("no models are shipped with this version; fast-style train makes one")
     return 1 if failed else 0
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    """Give what a model's file says of it, None for what it does not say."""
+    """Return what a model's file says of it, None for what it does not say."""
     model = load_model(path)
     config = flatten(_mapping(model.metadata.get("config")))
     return {
@@ -56,22 +78,54 @@ def _describe(path: Path) -> dict[str, Any]:
     }
 
 
-def _lines(entry: Mapping[str, Any]) -> list[str]:
+def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each model: its name, style image and size, in columns."""
+    rows = [("name", "style image", "size")]
+    rows += [
+        (entry["name"], str(entry["style_image"] or "unknown"), _megabytes(entry))
+        for entry in entries
+    ]
+    name, style, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
+    lines = [f"{row[0]:{name}}  {row[1]:{style}}  {row[2]}" for row in rows]
+    return [*lines, f"(fast-style models {entries[0]['name']} tells more of one)"]
+
+
+def _without_model() -> list[str]:
+    """Return a line about the configs in the working directory that have no model yet."""
+    names = []
+    for path in sorted(_CONFIGS.glob("*.yaml")):
+        try:
+            find_model(path.stem)
+        except CheckpointError:
+            names.append(path.stem)
+    if not names:
+        return []
+    config = _CONFIGS / f"{names[0]}.yaml"
+    return [
+        f"a config but no model: {', '.join(names)} (fast-style train --config {config} makes one)"
+    ]
+
+
+def _card(entry: Mapping[str, Any]) -> list[str]:
+    """Return all that there is to say of a model, in lines."""
     steps = "steps unknown" if entry["steps"] is None else f"{entry['steps']:,} steps"
     if entry["init_from"]:
         steps += f" from {entry['init_from']}"
-    size = f"{entry['bytes'] / 1e6:.1f} MB"
     style = entry["style_image"] or "unknown"
     return [
-        f"{entry['name']}: width {entry['width']}, {size}, {steps}",
+        f"{entry['name']}: width {entry['width']}, {_megabytes(entry)}, {steps}",
         f"    style image  {style}",
         f"    trained on   {entry['data'] or 'photos of which the model says nothing'}",
         f"    worth        {_worth(entry['quality'])}",
     ]
 
 
+def _megabytes(entry: Mapping[str, Any]) -> str:
+    return f"{entry['bytes'] / 1e6:.1f} MB"
+
+
 def _worth(quality: Any) -> str:
-    """Say what the certificates of `evaluate --stamp` found."""
+    """Return what the certificates of `evaluate --stamp` found."""
     found = [
         f"{_steps(certificate)} steps of L-BFGS from {_initial(certificate)} at "
         f"{certificate.get('size', '?')} pixels"

@@ -1,11 +1,14 @@
-"""`scripts/optimize.py --content in.jpg --style wave.jpg -o out.png`: the optimisation baseline."""
+"""Optimise one image, the slow baseline (Gatys et al. 2016): any style, without training.
 
-import argparse
+A recipe says what is minimised, and how; Ctrl-C saves what there is.
+"""
+
 import json
 import math
 import re
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,16 @@ import yaml
 from torch import Tensor
 
 from fast_style.commands import catch_signals, check_writable, run
+from fast_style.commands.options import (
+    Parser,
+    add_device,
+    add_log_dir,
+    add_set,
+    command_parser,
+)
 from fast_style.config import BaselineConfig, load_recipe, to_dict
 from fast_style.devices import resolve_device
+from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.images import format_of, load_image, resize_long_edge, save_image
 from fast_style.losses import Losses
@@ -32,49 +43,92 @@ _DESCRIBED_EDGE = 512
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Optimise; exit 0 when finished, 128 + N after signal N, 2 with one line on a mistake."""
-    parser = argparse.ArgumentParser(prog="optimize.py", description=__doc__)
-    parser.add_argument("--content", type=Path, help="the content image")
-    parser.add_argument(
-        "--style", type=Path, action="append", help="a style image; may be repeated"
-    )
-    parser.add_argument(
-        "--shares", type=float, nargs="+", help="how much of each style image (default: equally)"
-    )
-    parser.add_argument("-o", "--output", type=Path, help="the image to write")
-    parser.add_argument(
-        "--recipe", default="johnson", help="a shipped recipe's name, or a YAML file"
-    )
-    parser.add_argument(
-        "--size", help="a maximum for the long edge (512), or an exact size (512x384)"
-    )
-    parser.add_argument("--save-every", type=int, default=0, metavar="N", help="save each N steps")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write each step's terms: JSON")
-    parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key of the recipe, as in optimization.steps=100",
-    )
-    parser.add_argument(
-        "--describe", type=Path, metavar="IMAGE", help="print the loss network's maps, and stop"
-    )
-    options = parser.parse_args(arguments)
+    options_parser = parser()
+    options = options_parser.parse_args(arguments)
     if options.describe:
-        return run(lambda: _describe(options))
+        return run(lambda: _describe(options), options=options)
     missing = [f"--{name}" for name in ("content", "style", "output") if not getattr(options, name)]
     if missing:
-        parser.error(f"{', '.join(missing)} must be given")
-    return run(lambda: _optimize(options))
+        options_parser.error(f"{', '.join(missing)} must be given")
+    return run(lambda: _optimize(options), options=options)
 
 
-def _optimize(options: argparse.Namespace) -> int:
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "optimize",
+        __doc__,
+        examples=(
+            "--content in.jpg --style painting.jpg -o out.png",
+            "--content in.jpg --style a.jpg --style b.jpg --shares 2 1 --recipe gatys -o out.png",
+        ),
+    )
+    parser.add_argument(
+        "--content", type=Path, metavar="IMAGE", help="the content image (required)"
+    )
+    parser.add_argument(
+        "--style",
+        type=Path,
+        action="append",
+        metavar="IMAGE",
+        help="a style image; may be repeated (required)",
+    )
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="weight of each style image, a number from 0 on for each --style (default: equal)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the image to write (required)"
+    )
+    parser.add_argument(
+        "--recipe",
+        default="johnson",
+        help="objective and method: a shipped recipe's name, or a YAML file (default: johnson)",
+    )
+    parser.add_argument(
+        "--size",
+        help="the longest the output's long edge may be, in pixels, as in 512, or an exact size, "
+        "as in 512x384 (default: what the recipe says)",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="also save the image each so many steps, 0 for never (default: 0)",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write each step's terms to this JSON file (default: none)",
+    )
+    parser.add_argument(
+        "--describe",
+        type=Path,
+        metavar="IMAGE",
+        help="print the loss network's feature maps of this image, and stop (default: optimise)",
+    )
+    add_set(parser, of="recipe", example="optimization.steps=100")
+    add_log_dir(parser)
+    add_device(parser)
+    return parser
+
+
+def _optimize(options: Namespace) -> int:
     config = load_recipe(options.recipe, overrides=[*_size_overrides(options.size), *options.set])
     format_of(options.output)
     for output in filter(None, (options.output, options.report)):
-        check_writable(output)
+        check_writable(output, makes_folder=True)
+    styles_given = len(options.style)
+    if options.shares and len(options.shares) != styles_given:
+        raise UserError(
+            f"--shares: {len(options.shares)} numbers, but {styles_given} style images: give one "
+            "for each --style"
+        )
     device = resolve_device(options.device)
     content, *styles = [
         load_image(path)[None].to(device) for path in (options.content, *options.style)
@@ -87,6 +141,8 @@ def _optimize(options: argparse.Namespace) -> int:
     for monitor in monitors:
         monitor.start(0, baseline.steps, yaml.safe_dump(to_dict(config), sort_keys=False))
     stopped_by, should_stop = catch_signals()
+    for output in filter(None, (options.output, options.report)):
+        output.parent.mkdir(parents=True, exist_ok=True)
     try:
         outcome = baseline.run(report=watch, should_stop=should_stop)
         save_image(outcome.image[0], options.output)
@@ -111,7 +167,9 @@ def _size_overrides(size: str | None) -> list[str]:
         return []
     match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", size)
     if not match:
-        raise ValueError(f"--size {size}: expected a number, as 512, or a size, as 512x384")
+        raise UserError(f"--size {size}: expected a number, as 512, or a size, as 512x384")
+    if not all(int(edge) for edge in match.groups(default="1")):
+        raise UserError(f"--size {size} is impossible: it must be at least 1")
     if match[2]:
         return [f"content.width={match[1]}", f"content.height={match[2]}"]
     open_sides = [f"content.{side}=0" for side in ("long_edge", "width", "height")]
@@ -143,9 +201,7 @@ class _Watch:
             save_image(image[0], self._output.with_name(name))
 
 
-def _write_report(
-    options: argparse.Namespace, config: BaselineConfig, steps: list[dict[str, Any]]
-) -> None:
+def _write_report(options: Namespace, config: BaselineConfig, steps: list[dict[str, Any]]) -> None:
     report = {
         "content": str(options.content),
         "style": [str(path) for path in options.style],
@@ -157,7 +213,7 @@ def _write_report(
 
 
 @torch.inference_mode()
-def _describe(options: argparse.Namespace) -> int:
+def _describe(options: Namespace) -> int:
     """Print every layer's map: the check that the loss network sees what it should."""
     network = load_recipe(options.recipe, overrides=options.set).loss
     image = load_image(options.describe)[None]

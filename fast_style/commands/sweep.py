@@ -1,14 +1,14 @@
-"""`scripts/sweep.py --config C --set loss.strength=0.3,1,3`: settings side by side, on one sheet.
+"""Try settings of a config, and see what they do side by side, on one contact sheet.
 
 Every --set with several values is an axis; each combination makes a column of one contact sheet.
 The same command goes on with a sweep that was interrupted.
 """
 
-import argparse
 import logging
 import signal
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,14 @@ import yaml
 from torch import Tensor
 
 from fast_style.commands import catch_signals, check_folder, run
+from fast_style.commands.options import (
+    Parser,
+    add_config,
+    add_device,
+    add_log_dir,
+    command_parser,
+    count,
+)
 from fast_style.config import to_dict
 from fast_style.devices import resolve_device
 from fast_style.images import load_image, save_image
@@ -44,52 +52,81 @@ _TIMED_STEPS = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Sweep; exit 0 when all is done, 1 when some fail, 2 with one line on a mistake."""
-    parser = argparse.ArgumentParser(
-        prog="sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True, type=Path, help="the style's YAML")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE,VALUE",
-        help="values to try for one key of the config, or one value for all",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=tuple(_STEPS),
-        default="optimize",
-        help="each photo by L-BFGS, or by a network after a short training (default: optimize)",
-    )
-    parser.add_argument("--steps", type=_count, help="of L-BFGS (100), or of training (300)")
-    parser.add_argument("--size", type=_count, default=256, help="the photos' long edge (256)")
-    parser.add_argument("--images", type=Path, help="photos (default: the config's held-out ones)")
-    parser.add_argument("--n", type=_count, default=3, help="how many of them (default: 3)")
-    parser.add_argument("-o", "--output", type=Path, help="folder: checkpoints/sweep-<name>")
-    parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
 
     def command() -> int:
         with _quiet():
             return _sweep(options)
 
-    return run(command)
+    return run(command, options=options)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "sweep",
+        __doc__,
+        examples=(
+            "--config my.yaml --set loss.strength=0.3,1,3",
+            "--config my.yaml --set style.size=256,512 --mode train --steps 500 --n 2",
+        ),
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="values to try for one key of the config, or one value for all; may be repeated "
+        "(at least one with several values)",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=tuple(_STEPS),
+        default="optimize",
+        help="make each picture by L-BFGS, or by a network after a short training "
+        "(default: optimize)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=count,
+        help="number of steps of L-BFGS (default: 100), or of training (default: 300)",
+    )
+    parser.add_argument(
+        "--size",
+        type=count,
+        default=256,
+        metavar="PIXELS",
+        help="long edge of the photos, from 1 on (default: 256)",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of photos (default: the config's held-out photos)",
+    )
+    parser.add_argument(
+        "--n", type=count, default=3, help="number of these photos, from 1 on (default: 3)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the pictures and the sheet (default: checkpoints/sweep-<name>)",
+    )
+    add_log_dir(parser)
+    add_device(parser)
+    return parser
 
 
-def _sweep(options: argparse.Namespace) -> int:
+def _sweep(options: Namespace) -> int:
     combinations = plan(options.config, options.set)
     check(combinations, options.mode)
     resolve_device(options.device)
     config = combinations[0].config
     if options.images:
-        photos = scan_images(find_images([options.images])).usable
+        photos = scan_images(find_images([options.images], named="--images")).usable
         measured_at = choose(photos, _MEASURED_AT)
     else:
         photos = held_out_images(config)

@@ -1,9 +1,8 @@
-"""`scripts/train.py --config configs/wave.yaml`: train a network; the same command resumes.
+"""Train a network for a style image. The same command resumes a run that was stopped.
 
-`torchrun --nproc-per-node N scripts/train.py ...` trains it on N devices.
+To train on N devices: torchrun --nproc-per-node N -m fast_style train ...
 """
 
-import argparse
 import bisect
 import dataclasses
 import logging
@@ -11,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +18,13 @@ import yaml
 
 from fast_style import distributed
 from fast_style.commands import catch_signals, check_folder, run
+from fast_style.commands.options import (
+    Parser,
+    add_config,
+    add_device,
+    add_set,
+    command_parser,
+)
 from fast_style.config import Config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
@@ -31,37 +38,52 @@ from fast_style.training import default_run_dir, train
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; exit 0 when finished, 128 + N after signal N, 2 with one line on a mistake."""
-    parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
-    parser.add_argument("--config", required=True, type=Path, help="the style's YAML")
-    parser.add_argument("--run-dir", type=Path, help="default: checkpoints/<name>")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key of the config, as in training.steps=300",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check everything, write nothing, estimate the time"
-    )
-    parser.add_argument(
-        "--max-minutes",
-        type=float,
-        metavar="M",
-        help="plan the number of steps, at most training.steps, so that the run ends by then",
-    )
+    options = Namespace()
 
     def command() -> int:
         with distributed.joined():
             with distributed.only_main_speaks():
-                options = parser.parse_args(arguments)
+                parser().parse_args(arguments, options)
             return _train(options)
 
-    return run(command)
+    return run(command, options=options)
 
 
-def _train(options: argparse.Namespace) -> int:
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "train",
+        __doc__,
+        examples=(
+            "--config my.yaml --dry-run",
+            "--config my.yaml --set training.steps=2000 --max-minutes 30",
+        ),
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run: its model, states and log (default: checkpoints/<name>)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, write nothing, estimate the time (default: train)",
+    )
+    parser.add_argument(
+        "--max-minutes",
+        type=float,
+        metavar="MINUTES",
+        help="plan fewer steps than training.steps, so that the run, with what came before it was "
+        "resumed, ends by then; above 0 (default: no limit)",
+    )
+    add_set(parser, of="config", example="training.steps=300")
+    add_device(parser)
+    return parser
+
+
+def _train(options: Namespace) -> int:
     if not distributed.is_main():
         logging.getLogger().setLevel(logging.WARNING)
     with distributed.together():
@@ -92,7 +114,7 @@ def _train(options: argparse.Namespace) -> int:
     return 128 + (stopped_by or [signal.SIGTERM])[0]
 
 
-def _dry_run(config: Config, run_dir: Path, options: argparse.Namespace) -> int:
+def _dry_run(config: Config, run_dir: Path, options: Namespace) -> int:
     """Check everything that a run needs, and time a few updates."""
     with distributed.together(), distributed.only_main_speaks():
         state = load_resumable(config, run_dir)

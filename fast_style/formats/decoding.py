@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from fast_style.errors import UserError
 from fast_style.formats import deep
 from fast_style.formats.metadata import read_exif
 
@@ -45,7 +46,7 @@ _ORIENTATIONS = {
 }
 
 
-class ImageError(ValueError):
+class ImageError(UserError):
     """An image file cannot be read or written."""
 
 

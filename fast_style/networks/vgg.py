@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.vgg import cfgs, make_layers
 
+from fast_style.errors import UserError
+
 VGGName = Literal["vgg16", "vgg19"]
 Pooling = Literal["max", "average"]
 Padding = Literal["zeros", "replicate"]
@@ -55,7 +57,7 @@ class VGGFeatures(nn.Module):
         indices = layer_indices(network)
         self.layers = tuple(dict.fromkeys(canonical_layer(network, name) for name in layers))
         if not self.layers:
-            raise ValueError("VGGFeatures needs at least one layer")
+            raise UserError("VGGFeatures needs at least one layer")
         self._index_of = {name: indices[name] for name in self.layers}
         depth = max(self._index_of.values()) + 1
         stack: list[nn.Module] = list(make_layers(cfgs[_CFG[network]]))[:depth]
@@ -77,7 +79,7 @@ class VGGFeatures(nn.Module):
         pools = sum(isinstance(m, _POOLINGS) for m in self.features[: depth + 1])
         if min(images.shape[-2:]) < 2**pools:
             height, width = images.shape[-2:]
-            raise ValueError(
+            raise UserError(
                 f"an image of {width}×{height} is too small for layer {wanted[depth]}: "
                 f"both sides must be at least {2**pools} pixels"
             )
@@ -114,7 +116,7 @@ def canonical_layer(network: VGGName, name: str) -> str:
         return canonical
     near = difflib.get_close_matches(canonical, known, n=1)
     cure = f"did you mean {near[0]!r}?" if near else f"its layers are {', '.join(known)}"
-    raise ValueError(f"{network} has no layer {name!r}; {cure}")
+    raise UserError(f"{network} has no layer {name!r}; {cure}")
 
 
 def canonical_layers(network: VGGName, layers: Mapping[str, float]) -> dict[str, float]:
@@ -123,5 +125,5 @@ def canonical_layers(network: VGGName, layers: Mapping[str, float]) -> dict[str,
     for name in layers:
         other = names.setdefault(canonical_layer(network, name), name)
         if other != name:
-            raise ValueError(f"{other!r} and {name!r} are the same layer; name it once")
+            raise UserError(f"{other!r} and {name!r} are the same layer; name it once")
     return {canonical: layers[name] for canonical, name in names.items()}

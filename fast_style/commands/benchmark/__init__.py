@@ -1,14 +1,14 @@
-"""`scripts/benchmark.py NAME`: our speed beside the plain implementation's.
+"""Measure our speed beside the plain implementation's.
 
 Ratios hold where absolute times do not: both run on the same machine in the same minutes, in turn,
 each in a process of its own, and medians are compared.
 """
 
-import argparse
 import importlib
 from collections.abc import Sequence
 
 from fast_style.commands import run
+from fast_style.commands.options import command_parser
 
 # Each is a module here, with add_arguments(parser) and run(options).
 BENCHMARKS = {
@@ -20,11 +20,13 @@ BENCHMARKS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one benchmark and print its table."""
-    parser = argparse.ArgumentParser(prog="benchmark.py", description=__doc__)
+    parser = command_parser(
+        "benchmark", __doc__, examples=("stylize --sizes 512x512", "train --batch-size 4,16")
+    )
     names = parser.add_subparsers(dest="benchmark", required=True)
     for name, what in BENCHMARKS.items():
         module = importlib.import_module(f"fast_style.commands.benchmark.{name}")
         module.add_arguments(names.add_parser(name, help=what))
     options = parser.parse_args(arguments)
     module = importlib.import_module(f"fast_style.commands.benchmark.{options.benchmark}")
-    return run(lambda: int(module.run(options)))
+    return run(lambda: int(module.run(options)), options=options)

@@ -1,0 +1,91 @@
+"""The options that several commands have, each defined once, and the parser that holds them."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from fast_style.commands import TRACEBACK_VARIABLE, program
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports a mistake in one line, as every other error is."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; {self.prog} --help lists the options\n")
+
+
+def command_parser(command: str, description: str | None, *, examples: Sequence[str]) -> Parser:
+    """Return a command's parser: named as it was called, with examples of its arguments."""
+    name = program(command)
+    lines = "".join(f"  {name} {example}\n" for example in examples)
+    parser = Parser(
+        prog=name,
+        description=description,
+        epilog=f"examples:\n{lines}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--traceback",
+        action="store_true",
+        help="show where in the program an error arose, as the environment variable "
+        f"{TRACEBACK_VARIABLE}=1 does (default: for bugs only)",
+    )
+    return parser
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add --config, which a style's commands need."""
+    parser.add_argument(
+        "--config", required=True, type=Path, metavar="YAML", help="the style's config file"
+    )
+
+
+def add_set(parser: argparse.ArgumentParser, *, of: str, example: str) -> None:
+    """Add --set, which overrides keys of a config or a recipe."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"override one key of the {of}, as in {example}; may be repeated "
+        f"(default: what the {of} says)",
+    )
+
+
+def add_device(parser: argparse._ActionsContainer) -> None:
+    """Add --device."""
+    parser.add_argument(
+        "--device",
+        default="auto",
+        help="compute on auto (a GPU where there is one), cpu, cuda, cuda:N or mps (default: auto)",
+    )
+
+
+def add_log_dir(parser: argparse.ArgumentParser) -> None:
+    """Add --log-dir."""
+    parser.add_argument(
+        "--log-dir",
+        type=Path,
+        metavar="DIR",
+        help="write a log for TensorBoard into this folder (default: none)",
+    )
+
+
+def count(text: str) -> int:
+    """Read a whole number from 1 on, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def pixels(text: str) -> int:
+    """Read a size in pixels, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels, from 1 on")
+    return int(text)
+
+
+def counts(text: str) -> tuple[int, ...]:
+    """Read whole numbers with commas between them, for argparse."""
+    return tuple(count(number) for number in text.split(","))
