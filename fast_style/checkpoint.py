@@ -20,6 +20,7 @@ from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.importing import SUPPORTED, find_state_dict, import_network
 from fast_style.networks.transformer import TransformerNet
+from fast_style.safe_weights import read_safetensors
 
 MODEL_FORMAT = "fast-style/1"
 STATE_FORMAT = "fast-style-state/1"
@@ -52,8 +53,18 @@ def save_model(
 
     `metadata` is plain data; the version that writes is added to it.
     """
+    return _save(Path(path), model_data(network, metadata=metadata, dtype=dtype))
+
+
+def model_data(
+    network: TransformerNet,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Any]:
+    """Return what a model file holds: see `save_model`."""
     weights = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
-    data = {
+    return {
         "format": MODEL_FORMAT,
         "network": {
             "width": network.width,
@@ -63,7 +74,6 @@ def save_model(
         "weights": {key: value.contiguous() for key, value in weights.items()},
         "metadata": {"version": __version__, **(metadata or {})},
     }
-    return _save(Path(path), data)
 
 
 def load_model(path: str | Path) -> Model:
@@ -198,6 +208,8 @@ def _save(path: Path, data: Mapping[str, Any]) -> Path:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    if path.suffix.lower() == ".safetensors":
+        return _load_safetensors(path)
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -222,6 +234,16 @@ def _other_kind(path: Path) -> str | None:
     if extension in (".yaml", ".yml"):
         return f"is a config, not a model: fast-style train --config {path} makes its model"
     return "is an image, not a model (a .pth file)" if extension in EXTENSIONS else None
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        return read_safetensors(path)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{path}: {reason}") from None
 
 
 def _what_is_wrong(data: Mapping[str, Any]) -> str:

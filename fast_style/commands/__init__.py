@@ -24,6 +24,7 @@ COMMANDS = {
     "sweep": "try settings, and see what they do side by side",
     "models": "list the models that are shipped",
     "convert": "rewrite another project's model as one of this program",
+    "export": "write a model for other programs: ONNX, .pt2, safetensors",
     "check-data": "check folders of photos before a training",
 }
 

@@ -1,0 +1,3 @@
+from fast_style.commands.export import main
+
+raise SystemExit(main())
