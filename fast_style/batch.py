@@ -11,7 +11,8 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 from fast_style.devices import is_memory_error
-from fast_style.formats import rowwise
+from fast_style.formats import metadata, rowwise
+from fast_style.formats.decoding import opened
 from fast_style.images import (
     ImageError,
     Picture,
@@ -31,13 +32,15 @@ class Saving:
     """How pictures are written: see `write_picture` and, for `depth`, `stylize_file`.
 
     `file_format` (Pillow's name) is that of streams; a file's extension is its own. By default a
-    stream has the picture's own format, or PNG where that does not hold `depth`.
+    stream has the picture's own format, or PNG where that does not hold `depth`. `made_with` is a
+    digest of all settings, by which `is_finished` knows an output again.
     """
 
     file_format: str | None = None
     quality: int = 95
     depth: int | None = None
     keep_metadata: bool = False
+    made_with: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,20 @@ class Result:
 
 # A picture on its way: None once it has failed.
 _Stage = tuple[Picture | None, Result]
+
+
+def is_finished(job: Job, made_with: str) -> bool:
+    """Return whether a job's output is there, and does not say that other settings made it.
+
+    What says nothing of its settings, as a BMP or another program's file, counts as finished.
+    """
+    if job.output == STREAM or not job.output.exists():
+        return False
+    try:
+        with opened(job.output) as (_, image):
+            return metadata.made_with(image) in ("", made_with)
+    except ImageError:
+        return True
 
 
 def run_jobs(
@@ -123,7 +140,7 @@ def _read(job: Job, saving: Saving) -> _Stage:
         picture = read_picture(source)
         if saving.depth:
             picture = set_depth(picture, saving.depth)
-    except (ImageError, MemoryError) as error:
+    except (ImageError, MemoryError) as error:  # reading makes an ImageError of all others
         return None, replace(result, error=_reason(job.input, error))
     return picture, replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
 
@@ -154,12 +171,10 @@ def _stylize(
                 rows.put(span)
     except ImageError as error:
         return _finished(replace(result, error=str(error)))
-    except (MemoryError, RuntimeError) as error:
-        if not is_memory_error(error):
-            raise
-        cure = "try --tile 64 or a smaller --size"
-        reason = f"{result.job.input}: too large for the memory there is: {cure}"
-        return _finished(replace(result, size=None, error=reason))
+    except Exception as error:  # of this photo: the others go on
+        cure = "too large for the memory there is: try --tile 64 or a smaller --size"
+        reason = cure if is_memory_error(error) else f"cannot be stylized: {_text(error)}"
+        return _finished(replace(result, size=None, error=f"{result.job.input}: {reason}"))
     return writing
 
 
@@ -181,6 +196,7 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
             quality=saving.quality,
             keep_metadata=saving.keep_metadata,
             ready=ready,
+            made_with=saving.made_with,
         )
     except (ImageError, MemoryError, OSError) as error:
         return replace(result, size=None, error=_reason(path, error))
@@ -190,7 +206,12 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
 def _write_beside(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
     """Write in a thread; its time counts from where the network has ended, or it could begin."""
     start = time.perf_counter()
-    result = _write(picture, result, saving, rows)
+    try:
+        result = _write(picture, result, saving, rows)
+    except _NetworkError:
+        raise  # which is told where it happened
+    except Exception as error:  # of this photo: the others go on
+        return replace(result, size=None, error=_reason(result.job.output, error))
     after = time.perf_counter() - max(start, rows.ended)
     return replace(result, seconds=result.seconds + rows.ended - rows.begun + after)
 
@@ -214,4 +235,12 @@ def _reason(path: Path, error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return f"{path}: too large for the memory there is"
-    return f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}"
+    return f"{path}: cannot be written: {_text(error)}"
+
+
+def _text(error: Exception) -> str:
+    """Return one line that says what an exception is about."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).splitlines()[:1]
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -3,7 +3,8 @@
     pixels of each image, RGB, rows from the top | table of where they are | trailer
 
 The trailer holds the hash of all that decoding depends on: the files' names, sizes and times, the
-size asked for, and who decodes. A cache with another hash is built anew.
+size asked for, `DECODING`, and the versions of the libraries that decode. A cache with another hash
+is built anew.
 """
 
 import contextlib
@@ -37,6 +38,9 @@ if sys.platform != "win32":
 
 log = logging.getLogger(__name__)
 
+# Raise the number when `open_rgb` makes other pixels of a file than before (a test finds out), or
+# makes some of a file that it refused.
+DECODING = 1
 # Raise the number when the layout changes.
 _MAGIC = b"fast-style images 1\n"
 # The hash, the number of images, the CRC-32 of the table, the magic.
@@ -45,6 +49,10 @@ _TRAILER = struct.Struct(f"<32sQI{len(_MAGIC)}s")
 _ENTRY = np.dtype([("offset", "<u8"), ("width", "<u4"), ("height", "<u4"), ("crc", "<u4")])
 # So many headers are read to say what a cache will need.
 _SAMPLE = 500
+
+
+class CacheError(DataError):
+    """A cache cannot be written: the disk is at fault, and no photo (whose error it once was)."""
 
 
 class ImageCache:
@@ -97,7 +105,7 @@ class ImageCache:
 def open_cache(folder: Path, paths: Sequence[Path], *, at_least: int) -> ImageCache:
     """Open the cache of these images in a folder; build it first if there is none that fits.
 
-    Processes that want the same cache wait for the first to build it. Raises DataError when it
+    Processes that want the same cache wait for the first to build it. Raises CacheError when it
     cannot be written.
     """
     common, names = below_common_folder(paths)
@@ -117,7 +125,7 @@ def open_cache(folder: Path, paths: Sequence[Path], *, at_least: int) -> ImageCa
         return ImageCache(file, paths, key, at_least=at_least)
     except OSError as error:
         reason = error.strerror or error
-        raise DataError(f"data.cache: {folder}: cannot be written: {reason}") from None
+        raise CacheError(f"data.cache: {folder}: cannot be written: {reason}") from None
 
 
 def bytes_needed(paths: Sequence[Path], *, at_least: int) -> int:
@@ -130,14 +138,14 @@ def bytes_needed(paths: Sequence[Path], *, at_least: int) -> int:
 
 
 def _check_space(folder: Path, paths: Sequence[Path], at_least: int) -> None:
-    """Say what a cache will need; raise DataError where that is not free."""
+    """Say what a cache will need; raise CacheError where that is not free."""
     needed, free = (
         bytes_needed(paths, at_least=at_least) / 1e9,
         shutil.disk_usage(folder).free / 1e9,
     )
     log.info("cache: %s images, about %.2f GB in %s", f"{len(paths):,}", needed, folder)
     if needed > free:
-        raise DataError(
+        raise CacheError(
             f"data.cache: {folder}: about {needed:.2f} GB are needed and {free:.2f} GB are free"
         )
 
@@ -156,16 +164,13 @@ def _key(paths: Sequence[Path], names: Sequence[str], at_least: int) -> bytes:
 
 
 def _decoders() -> str:
-    """Name the versions of whoever may decode a photo: Pillow, its codecs, and our own code."""
-    versions = [f"Pillow {PIL.__version__}"]
+    """Name the versions of whoever may decode a photo: our own code, Pillow, and the codecs."""
+    versions = [f"decoding {DECODING}", f"Pillow {PIL.__version__}"]
     for name in ("jpg", "libjpeg_turbo", "webp", "avif", "libtiff", "littlecms2"):
         versions.append(f"{name} {features.version(name)}")
     for package in ("imagecodecs", "tifffile", "pillow-heif"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions.append(f"{package} {importlib.metadata.version(package)}")
-    here = Path(__file__).parent
-    for source in (here / "images.py", *sorted((here / "formats").glob("*.py"))):
-        versions.append(f"{source.name} {hashlib.sha256(source.read_bytes()).hexdigest()}")
     return ", ".join(versions)
 
 

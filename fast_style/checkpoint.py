@@ -6,12 +6,13 @@ are described in docs/checkpoints.md.
 
 import contextlib
 import difflib
+import io
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -20,7 +21,7 @@ from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.importing import SUPPORTED, find_state_dict, import_network
 from fast_style.networks.transformer import TransformerNet
-from fast_style.safe_weights import read_safetensors
+from fast_style.safe_weights import is_safetensors, read_safetensors
 
 MODEL_FORMAT = "fast-style/1"
 STATE_FORMAT = "fast-style-state/1"
@@ -76,14 +77,14 @@ def model_data(
     }
 
 
-def load_model(path: str | Path) -> Model:
+def load_model(source: str | Path | bytes | BinaryIO) -> Model:
     """Read a model file; the network is float32, on the CPU, in evaluation mode.
 
-    Other projects' checkpoints are converted; the metadata's `imported_from` says whose it was.
-    Raises CheckpointError.
+    `source` is a path, a name (see `find_model`), or a file's bytes, also as a binary stream, which
+    is read to its end. Other projects' checkpoints are converted; the metadata's `imported_from`
+    says whose it was. Raises CheckpointError.
     """
-    path = Path(path)
-    data = _load(path)
+    path, data = _opened(source)
     model = _read_model(path, data) if data.get("format") == MODEL_FORMAT else _import(path, data)
     if not all(torch.isfinite(value).all() for value in model.network.state_dict().values()):
         raise CheckpointError(
@@ -91,6 +92,21 @@ def load_model(path: str | Path) -> Model:
         )
     model.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     return model
+
+
+def _opened(source: str | Path | bytes | BinaryIO) -> tuple[Path, dict[str, Any]]:
+    """Read what a model file holds, with the path by which messages call it."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if "://" in str(source) or (path.parent == Path() and not path.exists()):
+            path = find_model(source)
+        return path, _load(path)
+    # What is handed over in memory has no name.
+    path = Path("model")
+    content = source if isinstance(source, bytes) else source.read()
+    if not isinstance(content, bytes):
+        raise CheckpointError("the model's stream holds text: open its file with mode 'rb'")
+    return path, _load(path, io.BytesIO(content))
 
 
 def _read_model(path: Path, data: Mapping[str, Any]) -> Model:
@@ -207,11 +223,12 @@ def _save(path: Path, data: Mapping[str, Any]) -> Path:
     return path
 
 
-def _load(path: Path) -> dict[str, Any]:
-    if path.suffix.lower() == ".safetensors":
-        return _load_safetensors(path)
+def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
+    """Read plain data from `stream`, or else from the file at `path`."""
     try:
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        if is_safetensors(stream or path):
+            return read_safetensors(stream or path)
+        data = torch.load(stream or path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except UnpicklingError:
@@ -228,22 +245,12 @@ def _load(path: Path) -> dict[str, Any]:
 
 def _other_kind(path: Path) -> str | None:
     """Say what a file is that was named by mistake, where its extension tells."""
-    from fast_style.formats.decoding import EXTENSIONS  # Pillow, which no model needs
+    from fast_style.formats.table import EXTENSIONS
 
     extension = path.suffix.lower()
     if extension in (".yaml", ".yml"):
         return f"is a config, not a model: fast-style train --config {path} makes its model"
     return "is an image, not a model (a .pth file)" if extension in EXTENSIONS else None
-
-
-def _load_safetensors(path: Path) -> dict[str, Any]:
-    try:
-        return read_safetensors(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise CheckpointError(f"{path}: {reason}") from None
 
 
 def _what_is_wrong(data: Mapping[str, Any]) -> str:

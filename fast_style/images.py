@@ -19,9 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from fast_style.files import atomic_write
-from fast_style.formats import rowwise
+from fast_style.formats import rowwise, table
 from fast_style.formats.decoding import (
-    EXTENSIONS,
     Channels,
     Decoded,
     ImageError,
@@ -32,15 +31,10 @@ from fast_style.formats.decoding import (
     opened,
     with_bits,
 )
-from fast_style.formats.encoding import (
-    FORMATS,
-    WITH_ALPHA,
-    check_size,
-    encode,
-    format_of,
-)
+from fast_style.formats.encoding import check_size, encode, format_of
 from fast_style.formats.metadata import Metadata, fitting, read_metadata
 from fast_style.formats.rowwise import Rows
+from fast_style.formats.table import EXTENSIONS
 
 __all__ = [
     "EXTENSIONS",
@@ -114,14 +108,16 @@ def write_picture(
     quality: int = 95,
     keep_metadata: bool = False,
     ready: Iterable[slice] | None = None,
+    made_with: str = "",
 ) -> tuple[str, ...]:
     """Write to a path, whose extension is the format, or to a stream; give notes of what was lost.
 
     A file appears whole or not at all. `quality`, 1 to 100, matters to JPEG, WebP and AVIF: from 90
     on chroma is kept at full resolution. `keep_metadata` keeps EXIF, XMP, IPTC and resolution.
     `ready` gives spans of rows from the top to the bottom as they become final, for a picture that
-    is not finished yet (by default it is): PNG and TIFF are written as they come. Raises
-    ImageError, and what `ready` raises.
+    is not finished yet (by default it is): PNG and TIFF are written as they come. `made_with` is a
+    digest of settings, kept where the format has a place for it. Raises ImageError, and what
+    `ready` raises.
     """
     if isinstance(output, str):
         output = Path(output)
@@ -136,7 +132,7 @@ def write_picture(
         for _ in ready:
             pass
         colors, alpha = with_bits(colors, 8), None if alpha is None else with_bits(alpha, 8)
-    if alpha is not None and file_format not in WITH_ALPHA:
+    if alpha is not None and not table.written_as(file_format).alpha:
         notes.append(f"its transparency is now white: {file_format} has none")
         colors, alpha = on_white(colors, alpha), None
     metadata, lost = fitting(picture.metadata if keep_metadata else Metadata(), file_format)
@@ -147,7 +143,7 @@ def write_picture(
         file_format=file_format,
         quality=quality,
         tagged=picture.tagged,
-        metadata=metadata,
+        metadata=dataclasses.replace(metadata, made_with=made_with),
     )
     try:
         if isinstance(output, Path) and as_they_come:
@@ -176,7 +172,8 @@ def check_fits(output: Path | BinaryIO, file_format: str, height: int, width: in
 
 def nearest_format(picture: Picture) -> str:
     """Give a picture's own format, or PNG where that is one which cannot be written."""
-    return picture.file_format if picture.file_format in FORMATS.values() else "PNG"
+    row = table.by_name(picture.file_format)
+    return row.name if row and row.written else "PNG"
 
 
 def load_image(path: str | Path) -> Tensor:

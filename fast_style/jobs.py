@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fast_style.formats.decoding import EXTENSIONS, ImageError, opened
-from fast_style.formats.encoding import FORMATS
+from fast_style.formats import table
+from fast_style.formats.decoding import ImageError, opened
 from fast_style.formats.metadata import is_own_output
 
 # In place of a path: standard input, standard output.
@@ -71,7 +71,7 @@ def plan_jobs(
     return _checked(jobs, errors), errors
 
 
-def find_images(
+def find_inputs(
     arguments: Sequence[str], models: Sequence[str], output: Path, *, recursive: bool = False
 ) -> tuple[list[Path], list[OSError]]:
     """Find the images that go into one file, without what the models made of them.
@@ -164,7 +164,7 @@ def _images_below(
     return [
         _Found(path, path.parent.relative_to(root))
         for path in sorted(paths)
-        if path.suffix.lower() in EXTENSIONS
+        if path.suffix.lower() in table.EXTENSIONS
         and not path.name.startswith(".")
         and _is_file(path, failed)
         and not (below and is_output(path))
@@ -187,7 +187,8 @@ def _without_own_outputs(items: list[_Found], models: Sequence[str]) -> list[_Fo
     def is_output(path: Path) -> bool:
         stem = path.stem
         bases = [stem.removesuffix(f".{m}") for m in models if stem.endswith(f".{m}")]
-        signed = path.suffix.lower() != ".bmp"
+        row = table.by_extension(path.suffix)
+        signed = row is None or not row.written or "EXIF" in row.metadata
         if signed and not bases:
             # By another model, whose name may hold dots too.
             bases = [stem[:place] for place, letter in enumerate(stem) if letter == "."]
@@ -229,7 +230,8 @@ def _planned(
 def _named(item: _Found, model: str, folder: Path | None, extension: str | None) -> Job:
     own = item.path.suffix
     wanted = extension or own
-    same = FORMATS.get(wanted.lower()) == FORMATS.get(own.lower(), "")
+    row = table.by_extension(own)
+    same = row is not None and row.written and row is table.by_extension(wanted)
     base = item.path.stem if same else item.path.name
     suffix = own if same else extension or ".png"
     parent = folder / item.below if folder else item.path.parent

@@ -10,7 +10,7 @@ import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -63,37 +63,51 @@ def tensor_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     return b"".join([len(encoded).to_bytes(8, "little"), encoded, *parts])
 
 
-def read_safetensors(path: Path) -> dict[str, Any]:
+def is_safetensors(source: Path | BinaryIO) -> bool:
+    """Return whether a file or a stream begins as one: a length, and JSON. Raises OSError."""
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            head = file.read(9)
+    else:
+        head = source.read(9)
+        source.seek(0)
+    length = int.from_bytes(head[:8], "little")
+    return head[8:] == b"{" and 2 <= length <= _LONGEST_HEADER
+
+
+def read_safetensors(source: Path | BinaryIO) -> dict[str, Any]:
     """Read what `torch.load` gives for a .pth: a model of this program, or another's state dict.
 
-    Raises OSError, and ValueError for a file that is damaged or no safetensors.
+    Raises OSError, and ValueError for a damaged file.
     """
-    content = bytearray(path.read_bytes())
+    content = source.read_bytes() if isinstance(source, Path) else source.read()
     length = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or not 2 <= length <= min(len(content) - 8, _LONGEST_HEADER):
-        raise ValueError("damaged, or not a safetensors file")
+    if len(content) < 8 + length:
+        raise ValueError("its header is cut short")
     try:
         header = json.loads(content[8 : 8 + length].decode())
         metadata = header.pop("__metadata__", None) or {}
         body = memoryview(content)[8 + length :]
-        tensors = {name: _tensor(body, **entry) for name, entry in header.items()}
+        tensors = {name: _tensor(body, name, **entry) for name, entry in header.items()}
         described = json.loads(metadata[_KEY]) if _KEY in metadata else None
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"a damaged safetensors file: {error}") from None
-    return tensors if described is None else {**described, "weights": tensors}
+        return tensors if described is None else {**described, "weights": tensors}
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"its header is damaged: {error}") from None
 
 
-def _tensor(body: memoryview, *, dtype: str, shape: list[int], data_offsets: list[int]) -> Tensor:
+def _tensor(
+    body: memoryview, name: str, *, dtype: str, shape: list[int], data_offsets: list[int]
+) -> Tensor:
     if dtype not in _DTYPES:
-        raise ValueError(f"the type {dtype} is not one of {', '.join(_DTYPES)}")
+        raise ValueError(f"{name} has the type {dtype}, which is not one of {', '.join(_DTYPES)}")
     first, last = data_offsets
     size = math.prod(shape) * _DTYPES[dtype].itemsize
     if not 0 <= first <= last <= len(body) or last - first != size or min(shape, default=0) < 0:
-        raise ValueError(f"a tensor of shape {shape} at bytes {first} to {last} is impossible")
+        raise ValueError(f"{name} is cut short, or its header is damaged")
     if size == 0:
         return torch.empty(shape, dtype=_DTYPES[dtype])
-    # The copy lies where tensors of its type may lie, and lets go of the file's bytes.
-    part = torch.frombuffer(body[first:last], dtype=torch.uint8).clone()
+    # The copy can be written to, and lies where tensors of its type may lie.
+    part = torch.frombuffer(bytearray(body[first:last]), dtype=torch.uint8).clone()
     return _in_order(part.view(_DTYPES[dtype])).reshape(shape)
 
 

@@ -1,13 +1,24 @@
 """The contact sheet: photos, and what each of several models makes of them, with labels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from fast_style.images import from_float, image_to_tensor, resize, to_float
+from fast_style.devices import is_memory_error
+from fast_style.images import (
+    ImageError,
+    from_float,
+    image_to_tensor,
+    open_rgb,
+    resize,
+    resize_long_edge,
+    save_image,
+    to_float,
+)
 from fast_style.stylization import Stylizer
 
 _GAP = 12
@@ -35,6 +46,40 @@ def contact_sheet(
     columns = math.ceil(math.sqrt(per_row)) if len(photos) == 1 else per_row
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     return to_float(image_to_tensor(_paste(rows)))
+
+
+def save_contact_sheet(
+    output: Path,
+    paths: Sequence[Path],
+    stylizers: Sequence[tuple[str, Stylizer]],
+    *,
+    edge: int,
+    quality: int = 95,
+    on_error: Callable[[ImageError], None],
+) -> int:
+    """Write the contact sheet of image files at this long edge; return how many it shows.
+
+    One that cannot be read is left out, and `on_error` gets its error; without any no sheet is
+    written. Raises ImageError.
+    """
+    try:
+        photos = []
+        for path in paths:
+            try:
+                photo = to_float(image_to_tensor(open_rgb(path, at_least=edge)))
+                photos.append((path.name, resize_long_edge(photo, edge)))
+            except ImageError as error:
+                on_error(error)
+        sheet = contact_sheet(photos, stylizers) if photos else None
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory_error(error):
+            raise
+        raise ImageError(
+            f"{output}: too large for the memory there is: try a --size below {edge}"
+        ) from None
+    if sheet is not None:
+        save_image(sheet, output, quality=quality)
+    return len(photos)
 
 
 def comparison_sheet(

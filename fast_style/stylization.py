@@ -4,15 +4,30 @@ What a person may want to vary, how strong, which colours, how large the strokes
 strip by strip like the network itself.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from inspect import signature
+from numbers import Real
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from fast_style.checkpoint import find_model, load_model
+from fast_style.arrays import (
+    Given,
+    from_array,
+    from_pillow,
+    from_tensor,
+    refusal,
+    to_array,
+    to_pillow,
+    to_tensor,
+)
+from fast_style.checkpoint import Model, find_model, load_model
 from fast_style.devices import Precision, available_memory, resolve_device, resolve_precision
 from fast_style.errors import UserError
 from fast_style.images import (
@@ -30,10 +45,15 @@ from fast_style.images import (
     to_linear_light,
     write_picture,
 )
-from fast_style.looks import Recolor, like, upsample_along_edges, with_luma_of
+from fast_style.looks import Recolor, in_bands, like, upsample_along_edges, with_luma_of
 from fast_style.networks.streaming import EDGE_PIXELS, Edge, StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+# What a network is taken from.
+Source = TransformerNet | Model | str | Path | bytes | BinaryIO
 Tile = Literal["auto", "off"] | int
 PreserveColor = Literal["off", "luma", "histogram"]
 
@@ -46,8 +66,8 @@ _MOST_HELD = 1 << 30
 class Stylizer:
     """Applies a trained network to images: `Stylizer("wave")(image)`.
 
-    `network` may be a model's path or name (see `find_model`), which `Stylizer.load("wave")` says
-    aloud.
+    `network` may be a network, a model that is loaded, its path or name (see `find_model`), or the
+    bytes or the binary stream of its file.
     `tile`: "auto" holds all feature maps of images to some megapixels and little more than 64 bytes
     a pixel above, "off" runs the whole image at once, a number is the height of a strip in pixels.
     All give the same picture.
@@ -55,18 +75,16 @@ class Stylizer:
     `preserve_color`: "luma" keeps the photo's chroma; "histogram" gives the result the photo's mean
     colour and covariance (Gatys et al. 2016, arXiv:1606.05897, section 4).
     `size` stylizes (and returns) the image at this long edge. `stroke_scale` S makes strokes S
-    times larger: it stylizes at 1/S of the size and carries the result up along the photo's edges.
+    times larger: it stylizes at 1/S of the size, enlarges the result, and sharpens the photo's
+    edges again.
     `edge`: "reflect" mirrors the image around itself before the network and cuts that off after, so
     that no frame is drawn; "none" gives the network's own edges.
     Raises ValueError for an impossible value, CheckpointError for a model that cannot be loaded.
     """
 
-    # The same call: its keywords are listed once.
-    load: ClassVar[type["Stylizer"]]
-
     def __init__(
         self,
-        network: TransformerNet | str | Path,
+        network: Source,
         *,
         device: str = "auto",
         precision: Precision = "float32",
@@ -77,38 +95,72 @@ class Stylizer:
         stroke_scale: float = 1.0,
         edge: Edge = "reflect",
     ) -> None:
-        if not 0 <= strength <= 1:
-            raise UserError(f"strength {strength} is impossible: it must be between 0 and 1")
+        if not _is_between(strength, 0, 1):
+            raise UserError(f"strength {strength!r} is impossible: it must be between 0 and 1")
         if preserve_color not in ("off", "luma", "histogram"):
             raise UserError(f"preserve_color {preserve_color!r}: use off, luma or histogram")
-        if not 0.1 <= stroke_scale <= 64:
-            raise UserError(f"stroke_scale {stroke_scale} is impossible: use 0.1 to 64")
-        if size is not None and size < 1:
-            raise UserError(f"size {size} is impossible: it must be at least 1")
+        if not _is_between(stroke_scale, 0.1, 64):
+            raise UserError(f"stroke_scale {stroke_scale!r} is impossible: use 0.1 to 64")
+        if size is not None and not _is_between(size, 1, sys.maxsize):
+            raise UserError(f"size {size!r} is impossible: it must be at least 1")
         if tile not in ("auto", "off") and not (isinstance(tile, int) and tile >= 1):
             raise UserError(f"tile {tile!r}: use auto, off, or a strip's height in pixels")
         if edge not in get_args(Edge):
             raise UserError(f"edge {edge!r}: use reflect or none")
         self.device = resolve_device(device)
         dtype = resolve_precision(precision, self.device)
-        if not isinstance(network, TransformerNet):
-            network = load_model(find_model(network)).network
-        self._network = StreamingTransformer(network, dtype=dtype, device=self.device, edge=edge)
-        self._bytes_per_pixel = _HELD_BYTES * network.width * dtype.itemsize / 4
+        loaded = _load(network)
+        self._network = StreamingTransformer(loaded, dtype=dtype, device=self.device, edge=edge)
+        self._bytes_per_pixel = _HELD_BYTES * loaded.width * dtype.itemsize / 4
+        self._name = _name(network, loaded)
+        self._precision = precision
+        self._edge = edge
         self._tile: Tile = tile
         self._strength = strength
         self._preserve_color = preserve_color
         self._size = size
         self._stroke_scale = stroke_scale
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """(..., 3, H, W) in [0, 1] -> the same shape in [0, 1], or that of `size`."""
-        images = image.reshape(-1, *image.shape[-3:])
-        stylized = torch.stack([self._stylize(one.float()) for one in images])
-        return stylized.reshape(*image.shape[:-2], *stylized.shape[-2:])
+    @classmethod
+    def load(cls, network: Source, **keywords: Any) -> "Self":
+        """Load a model by its path or name, and take the keywords of the class: the same call."""
+        return cls(network, **keywords)
+
+    def __repr__(self) -> str:
+        parts = [self._name, f"device={str(self.device)!r}"]
+        for name, keyword in signature(Stylizer).parameters.items():
+            # The network and the device are named already.
+            value = getattr(self, f"_{name}", keyword.default)
+            if name != "network" and value != keyword.default:
+                parts.append(f"{name}={value!r}")
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+    def __call__(self, image: Given) -> Given:
+        """Stylize an image, and return the same kind: its size, or that of `size`.
+
+        A tensor (..., 3, H, W) or a numpy array (..., H, W, 3), uint8, uint16, or float in [0, 1];
+        a batch is stylized one by one. Or a Pillow image, whose alpha is kept; it becomes RGB or
+        RGBA, and is taken as it lies: `PIL.ImageOps.exif_transpose` turns it, files are turned as
+        they are read. Raises TypeError or ValueError for what is no such image.
+        """
+        if isinstance(image, Image.Image):
+            return to_pillow(stylize_picture(self, from_pillow(image)), like=image)
+        if isinstance(image, np.ndarray):
+            return to_array(self._stylize_all(from_array(image)), like=image)
+        if isinstance(image, Tensor):
+            return to_tensor(self._stylize_all(from_tensor(image)), like=image)
+        raise refusal(image)
+
+    def _stylize_all(self, pixels: Tensor) -> Tensor:
+        images = pixels.reshape(-1, *pixels.shape[-3:])
+        # Integers would be stylized in place.
+        stylized = torch.stack(
+            [self._stylize(one if one.is_floating_point() else one.clone()) for one in images]
+        )
+        return stylized.reshape(*pixels.shape[:-2], *stylized.shape[-2:])
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Give the height and width of what an image of so many pixels becomes."""
+        """Return the height and width of what an image of so many pixels becomes."""
         return scaled_size(height, width, long_edge=self._size or 0)
 
     def stylize_pixels(self, pixels: Tensor) -> Tensor:
@@ -120,7 +172,7 @@ class Stylizer:
 
     @torch.inference_mode()
     def begin(self, image: Tensor) -> tuple[Tensor, Iterator[slice]]:
-        """Give what `stylize_pixels` gives, and spans of its rows from the top as they are done.
+        """Return what `stylize_pixels` gives, and spans of its rows from the top as they are done.
 
         The work is done while the spans are asked for.
         """
@@ -173,8 +225,13 @@ class Stylizer:
         height, width = image.shape[-2:]
         small = [max(1, round(edge / self._stroke_scale)) for edge in (height, width)]
         content = resize(to_float(image), *small)
-        stylized = torch.cat([strip.to(image.device) for _, strip in self._run(content)], 1)
-        yield from upsample_along_edges(stylized, content, image)
+        stylized = torch.empty_like(content)
+        for first, strip in self._run(content):
+            stylized[:, first : first + strip.shape[1]] = strip.clamp(0, 1)
+        if self._stroke_scale > 1:
+            yield from upsample_along_edges(stylized, content, image)
+        else:  # then the stylized image is the larger one, and lacks no detail of the photo
+            yield from in_bands(resize(stylized, height, width))
 
     def _run(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
         rows, columns = image.shape[-2:]
@@ -187,7 +244,25 @@ class Stylizer:
         return self._network.strips(image, recompute=held > most)
 
 
-Stylizer.load = Stylizer
+def _is_between(value: object, least: float, most: float) -> bool:
+    return isinstance(value, Real) and least <= float(value) <= most
+
+
+def _load(source: Source) -> TransformerNet:
+    if isinstance(source, TransformerNet):
+        return source
+    if isinstance(source, str | Path):
+        source = find_model(source)
+    return (source if isinstance(source, Model) else load_model(source)).network
+
+
+def _name(source: Source, network: TransformerNet) -> str:
+    """Return how a stylizer calls its network: as it was named, or by what it is."""
+    if isinstance(source, str | Path):
+        return repr(str(source))
+    if isinstance(source, Model) and "name" in source.metadata:
+        return f"<model {source.metadata['name']!r}>"
+    return f"<{type(network).__name__} of width {network.width}>"
 
 
 def stylize_picture(stylizer: Stylizer, picture: Picture) -> Picture:
@@ -202,7 +277,7 @@ def stylize_picture(stylizer: Stylizer, picture: Picture) -> Picture:
 
 
 def begin_picture(stylizer: Stylizer, picture: Picture) -> tuple[Picture, Iterator[slice]]:
-    """Give what `stylize_picture` gives, and spans of its rows as they are done: see `begin`."""
+    """Return what `stylize_picture` gives, and spans of its rows as they are done: see `begin`."""
     if picture.alpha is not None:
         fill_transparent(picture.pixels, picture.alpha)
     pixels, rows = stylizer.begin(picture.pixels)

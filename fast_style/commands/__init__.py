@@ -71,7 +71,8 @@ def program(command: str = "") -> str:
     called = Path(sys.argv[0])
     if command and called.suffix == ".py" and called.stem == command.replace("-", "_"):
         return str(called)
-    name = "python -m fast_style" if called.name == "__main__.py" else "fast-style"
+    as_module = called.name == "__main__.py" and called.parent.name == "fast_style"
+    name = "python -m fast_style" if as_module else "fast-style"
     return f"{name} {command}".rstrip()
 
 

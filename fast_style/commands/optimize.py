@@ -123,17 +123,17 @@ def _optimize(options: Namespace) -> int:
     format_of(options.output)
     for output in filter(None, (options.output, options.report)):
         check_writable(output, makes_folder=True)
-    styles_given = len(options.style)
-    if options.shares and len(options.shares) != styles_given:
+    shares, styles_given = options.shares, len(options.style)
+    if shares and len(shares) != styles_given:
         raise UserError(
-            f"--shares: {len(options.shares)} numbers, but {styles_given} style images: give one "
+            f"{styles_given} style images, but the shares are {shares}: give a number of --shares "
             "for each --style"
         )
     device = resolve_device(options.device)
     content, *styles = [
         load_image(path)[None].to(device) for path in (options.content, *options.style)
     ]
-    baseline = Baseline(config, content, styles, shares=options.shares)
+    baseline = Baseline(config, content, styles, shares=shares)
     monitors: list[Monitor] = [ProgressMonitor("optimization")]
     if options.log_dir:
         monitors.append(TensorBoardMonitor(options.log_dir))

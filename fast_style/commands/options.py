@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from fast_style.commands import TRACEBACK_VARIABLE, program
+from fast_style.config import Config, ConfigError
 
 
 class Parser(argparse.ArgumentParser):
@@ -70,6 +71,27 @@ def add_log_dir(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write a log for TensorBoard into this folder (default: none)",
     )
+
+
+def check_paths(file: Path, config: Config) -> None:
+    """Raise ConfigError for a path that is beside the config, but not where it is looked for.
+
+    Relative paths begin in the working directory, not in the folder of the YAML.
+    """
+    here = Path.cwd()
+    paths = [("style.image", config.style.image), ("loss.weights", config.loss.weights)]
+    paths += [("data.train", path) for path in config.data.train]
+    paths += [("data.validation", path) for path in config.data.validation]
+    for key, path in paths:
+        if path is None or path.exists():
+            continue
+        relative = path.relative_to(here) if path.is_relative_to(here) else path
+        beside = file.parent / relative
+        if not relative.is_absolute() and beside.exists():
+            raise ConfigError(
+                f"{file}: {key}: {relative}: is not in {here}, where relative paths begin, but "
+                f"beside the config: write {beside}, or start in {file.parent}"
+            )
 
 
 def count(text: str) -> int:

@@ -22,6 +22,7 @@ from fast_style.commands.options import (
     add_config,
     add_device,
     add_log_dir,
+    check_paths,
     command_parser,
     count,
 )
@@ -122,6 +123,8 @@ def parser() -> Parser:
 
 def _sweep(options: Namespace) -> int:
     combinations = plan(options.config, options.set)
+    for combination in combinations:
+        check_paths(options.config, combination.config)
     check(combinations, options.mode)
     resolve_device(options.device)
     config = combinations[0].config

@@ -23,6 +23,7 @@ from fast_style.commands.options import (
     add_config,
     add_device,
     add_set,
+    check_paths,
     command_parser,
 )
 from fast_style.config import Config, load_config, to_dict
@@ -88,6 +89,7 @@ def _train(options: Namespace) -> int:
         logging.getLogger().setLevel(logging.WARNING)
     with distributed.together():
         config = load_config(options.config, overrides=options.set)
+        check_paths(options.config, config)
     run_dir = options.run_dir or default_run_dir(config)
     if options.dry_run:
         return _dry_run(config, run_dir, options)

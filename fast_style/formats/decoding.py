@@ -6,7 +6,8 @@ of rows.
 
 import contextlib
 import io
-import struct
+import os
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,18 @@ from fast_style.errors import UserError
 from fast_style.formats import deep
 from fast_style.formats.metadata import read_exif
 
-EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif")
-)
-
 # A decompression bomb has more; Pillow's own limit of 179 megapixels would stop real scans.
 MAX_PIXELS = 1_000_000_000
+# What each file that is open needs Pillow's limit to be, and what it was before the first was.
+_limits: list[int | None] = []
+_limit_before: int | None = None
+_limits_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a loader's worker must not inherit it locked
+    os.register_at_fork(
+        before=_limits_lock.acquire,
+        after_in_parent=_limits_lock.release,
+        after_in_child=_limits_lock.release,
+    )
 
 Source = str | Path | BinaryIO
 Channels = npt.NDArray[np.integer[Any]]
@@ -60,9 +67,34 @@ class Decoded:
 
 
 @contextlib.contextmanager
+def _pillow_limit(pixels: int | None) -> Iterator[None]:
+    """Let Pillow read so many pixels (None: any number) in this thread, and others meanwhile.
+
+    Its limit is one for the whole process, which may open files of its own: once none of ours is
+    open it is put back.
+    """
+    global _limit_before
+    with _limits_lock:
+        if not _limits:
+            _limit_before = Image.MAX_IMAGE_PIXELS
+        _limits.append(pixels)
+        Image.MAX_IMAGE_PIXELS = _largest(_limits)
+    try:
+        yield
+    finally:
+        with _limits_lock:
+            _limits.remove(pixels)
+            Image.MAX_IMAGE_PIXELS = _largest(_limits) if _limits else _limit_before
+
+
+def _largest(limits: list[int | None]) -> int | None:
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if len(known) == len(limits) else None
+
+
+@contextlib.contextmanager
 def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
     """Open a file without decoding it. What is raised inside becomes an ImageError naming it."""
-    Image.MAX_IMAGE_PIXELS = None  # Pillow's limit holds for the whole process; ours is above
     name = str(source) if isinstance(source, str | Path) else "input stream"
     try:
         with contextlib.ExitStack() as stack:
@@ -70,33 +102,33 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
                 file: BinaryIO = stack.enter_context(Path(source).open("rb"))
             else:
                 file = source
-            image = stack.enter_context(_identify(file))
+            with _pillow_limit(None):
+                image = stack.enter_context(_identify(file))
             if image.width * image.height > MAX_PIXELS:
                 raise ImageError(
                     f"{name}: {image.width}×{image.height} is over {MAX_PIXELS:,} pixels"
                 )
-            yield file, image
+            # Pillow raises its error at twice its limit. It also checks what lies inside a file.
+            with _pillow_limit(MAX_PIXELS // 2):
+                yield file, image
     except FileNotFoundError:
         raise ImageError(f"{name}: no such image file") from None
     except IsADirectoryError:
         raise ImageError(f"{name}: is a folder, not an image file") from None
     except ImageError:
         raise
-    except UnidentifiedImageError as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise ImageError(f"{name}: {error}") from None
-    # Pillow's decoders raise nearly anything on damaged files.
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        TypeError,
-        LookupError,
-        struct.error,
-    ) as error:
-        raise ImageError(f"{name}: damaged or unreadable: {error}") from None
     except (MemoryError, OverflowError) as error:
         raise ImageError(f"{name}: too large to be read: {error}") from None
+    except Exception as error:  # decoders raise anything on damaged files
+        raise ImageError(f"{name}: damaged or unreadable: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return what an exception says, in one line, with its class where that is not a sentence."""
+    text = " ".join(str(error).split())
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
@@ -193,7 +225,10 @@ def _identify(file: BinaryIO) -> Image.Image:
             "not an image file that Pillow knows; for HEIC: pip install 'fast-style[formats]'"
         ) from None
     pillow_heif.register_heif_opener()
-    return Image.open(file)
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        raise UnidentifiedImageError("not an image file that can be read") from None
 
 
 # A band: its first row, colors (h, W, 3), and alpha (h, W) or None.

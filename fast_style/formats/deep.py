@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Channels = npt.NDArray[np.uint16]
+DeepChannels = npt.NDArray[np.uint16]
 
 # In a PNG: eight bytes of signature, then IHDR with the bit depth as its ninth byte of data.
 _PNG_DEPTH_AT = 24
@@ -26,8 +26,8 @@ _TIFF_INK_SET = 332
 class Deep:
     """Colors (H, W, 1 or 3, or 4 of ink) as stored, and straight alpha (H, W)."""
 
-    colors: Channels
-    alpha: Channels | None
+    colors: DeepChannels
+    alpha: DeepChannels | None
 
 
 def available() -> bool:
@@ -76,13 +76,13 @@ def read(file: BinaryIO, image: Image.Image) -> Deep | None:
     return Deep(colors=channels[..., :inks], alpha=alpha)
 
 
-def to_srgb(colors: Channels, profile: bytes, srgb: bytes) -> Channels:
+def to_srgb(colors: DeepChannels, profile: bytes, srgb: bytes) -> DeepChannels:
     """(H, W, 1, 3 or 4) -> (H, W, 3): convert from a profile to sRGB. Raises ValueError."""
     import imagecodecs
 
     grey = colors.shape[2] == 1
     try:
-        converted: Channels = imagecodecs.cms_transform(
+        converted: DeepChannels = imagecodecs.cms_transform(
             np.ascontiguousarray(colors[..., 0] if grey else colors),
             profile,
             srgb,
@@ -94,7 +94,7 @@ def to_srgb(colors: Channels, profile: bytes, srgb: bytes) -> Channels:
     return converted
 
 
-def inks_to_rgb(inks: Channels) -> Channels:
+def inks_to_rgb(inks: DeepChannels) -> DeepChannels:
     """(H, W, 4) -> (H, W, 3): cyan, magenta, yellow and black as filters, without a profile."""
     white = np.uint32(65535)
     light = white - inks.astype(np.uint32)

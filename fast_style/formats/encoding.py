@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, ImageCms, features
 
-from fast_style.formats import rowwise
+from fast_style.formats import rowwise, table
 from fast_style.formats.decoding import ImageError
 from fast_style.formats.metadata import (
     IPTC_TAG,
@@ -18,41 +18,26 @@ from fast_style.formats.metadata import (
 )
 from fast_style.formats.rowwise import Rows
 
-FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-    ".avif": "AVIF",
-}
-WITH_ALPHA = frozenset(("PNG", "WEBP", "TIFF", "AVIF"))
-WITH_DEPTH = frozenset(("PNG", "TIFF"))
-
-# The longest edge that a format's header or encoder can hold.
-_LONGEST_EDGES = {"JPEG": 65500, "WEBP": 16383, "AVIF": 65536}
 _PREDICTOR_TAG = 317
 
 
 def format_of(path: Path) -> str:
-    """Give the format that a path's extension asks for. Raises ImageError."""
-    name = FORMATS.get(path.suffix.lower())
-    if name is None:
+    """Return the format that a path's extension asks for. Raises ImageError."""
+    row = table.by_extension(path.suffix)
+    if row is None or not row.written:
+        known = sorted(extension for row in table.WRITTEN for extension in row.extensions)
         raise ImageError(
-            f"{path}: cannot write the image format {path.suffix!r}: "
-            f"use {', '.join(sorted(FORMATS))}"
+            f"{path}: cannot write the image format {path.suffix!r}: use {', '.join(known)}"
         )
-    if name in ("AVIF", "WEBP") and not features.check(name.lower()):
-        raise ImageError(f"{path}: this Pillow cannot write {name}: use .jpg or .png")
-    return name
+    if row.codec and not features.check(row.codec):
+        raise ImageError(f"{path}: this Pillow cannot write {row.name}: use .jpg or .png")
+    return row.name
 
 
 def check_size(file_format: str, width: int, height: int) -> None:
     """Raise ImageError, without a path, for a picture that is too long for a format."""
-    longest = _LONGEST_EDGES.get(file_format, width + height)
-    if max(width, height) > longest:
+    longest = table.written_as(file_format).longest_edge
+    if longest is not None and max(width, height) > longest:
         raise ImageError(
             f"{width}×{height} is over the {longest} pixels that {file_format} can hold: "
             "use PNG or TIFF, or a smaller size"
@@ -70,8 +55,8 @@ def encode(
 ) -> None:
     """Write rows as they come in one of `rowwise.formats()`, to a seekable and readable file.
 
-    For the other formats all rows must be there, with 8 bits, and alpha only for those of
-    `WITH_ALPHA`. `tagged` embeds a profile of sRGB. Raises ImageError, without a path, or OSError.
+    For the other formats all rows must be there, with 8 bits, and alpha only where `table` says so.
+    `tagged` embeds a profile of sRGB. Raises ImageError, without a path, or OSError.
     """
     check_size(file_format, rows.shape[1], rows.shape[0])
     profile = srgb_profile() if tagged else b""
@@ -121,17 +106,16 @@ def srgb_profile() -> bytes:
 
 
 def _options(file_format: str, quality: int, metadata: Metadata) -> dict[str, Any]:
-    """Give Pillow's options for a format."""
-    xmp = metadata.xmp
-    options: dict[str, Any] = {"dpi": metadata.dpi} if metadata.dpi else {}
+    """Return the keywords of Pillow's writer for a format."""
     # Stylized pictures have fine colour, which halved chroma would smear.
-    chroma = "4:4:4" if quality >= 90 else "4:2:0"
-    if file_format in ("JPEG", "AVIF"):
-        options |= {"quality": quality, "subsampling": chroma}
-    elif file_format == "WEBP":
-        options |= {"quality": quality}
-    if xmp and file_format in ("JPEG", "WEBP", "AVIF"):
-        options |= {"xmp": xmp}
-    if metadata.iptc and file_format == "JPEG":
-        options |= {"extra": iptc_segment(metadata.iptc)}
-    return options
+    values: dict[str, Any] = {
+        "quality": quality,
+        "subsampling": "4:4:4" if quality >= 90 else "4:2:0",
+    }
+    if metadata.xmp:
+        values["xmp"] = metadata.xmp
+    if metadata.iptc:
+        values["extra"] = iptc_segment(metadata.iptc)
+    taken = table.written_as(file_format).options
+    options = {name: value for name, value in values.items() if name in taken}
+    return options | ({"dpi": metadata.dpi} if metadata.dpi else {})

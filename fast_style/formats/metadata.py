@@ -8,8 +8,12 @@ from typing import Any, cast
 
 from PIL import ExifTags, Image, ImageFile, IptcImagePlugin
 
+from fast_style.formats import table
+
 # Written into every file, by which a program recognises its own output.
 SOFTWARE = "fast-style"
+# The tag of what an output was made with: a digest of settings, in a place no photo's tag has.
+_MADE_WITH = ExifTags.Base.ProcessingSoftware
 
 # What describes a photo rather than how its file is laid out, as the other tags of a TIFF do.
 _DESCRIPTIVE_TAGS = (
@@ -31,25 +35,22 @@ NESTED_TAGS = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 # In a JPEG, IPTC is one of Photoshop's resources.
 _IPTC_RESOURCE = 0x0404
-# What each format has a place for; in a JPEG, one of limited size.
-_PLACES = {
-    "JPEG": ("EXIF", "XMP", "IPTC"),
-    "TIFF": ("EXIF", "XMP", "IPTC"),
-    "PNG": ("EXIF", "XMP"),
-    "WEBP": ("EXIF", "XMP"),
-    "AVIF": ("EXIF", "XMP"),
-}
+# What one segment of a JPEG can hold.
 _JPEG_SEGMENT = 65533 - 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
-    """EXIF tags by number, the bytes of XMP and IPTC, dots per inch; none says how to turn."""
+    """EXIF tags by number, the bytes of XMP and IPTC, dots per inch; none says how to turn.
+
+    `made_with` is of an output alone: a digest of the settings that made it.
+    """
 
     exif: dict[int, Any] = field(default_factory=dict)
     xmp: bytes = b""
     iptc: bytes = b""
     dpi: tuple[float, float] | None = None
+    made_with: str = ""
 
 
 def read_exif(image: Image.Image) -> Image.Exif:
@@ -86,8 +87,9 @@ def fitting(metadata: Metadata, file_format: str) -> tuple[Metadata, list[str]]:
         notes.append("its EXIF is damaged and was left out")
         metadata, exif = replace(metadata, exif={}), b""
     lost = []
+    places = table.written_as(file_format).metadata
     for kind, data in (("EXIF", exif), ("XMP", metadata.xmp), ("IPTC", metadata.iptc)):
-        if data and kind not in _PLACES.get(file_format, ()):
+        if data and kind not in places:
             notes.append(f"its {kind} is lost: {file_format} has no place for it")
             lost.append(kind)
         elif file_format == "JPEG" and len(data) > _JPEG_SEGMENT:
@@ -107,6 +109,8 @@ def signed_exif(metadata: Metadata) -> Image.Exif:
     exif = Image.Exif()
     exif.update(_with_accents(metadata.exif))
     exif[ExifTags.Base.Software] = SOFTWARE
+    if metadata.made_with:
+        exif[_MADE_WITH] = metadata.made_with
     # Pillow's TIFF writer takes nested tags only as they come out of a file.
     loaded = Image.Exif()
     loaded.load(exif.tobytes())
@@ -161,3 +165,15 @@ def _read_iptc(image: Image.Image) -> bytes:
 def is_own_output(image: Image.Image) -> bool:
     """Say whether this program wrote the file; BMP files hold no signature."""
     return read_exif(image).get(ExifTags.Base.Software) == SOFTWARE
+
+
+def made_with(image: Image.Image) -> str:
+    """Return the digest of the settings that made an output; "" for what does not say so."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return ""  # ours are before the pixels, which need not be decoded to look for others
+    try:
+        exif = image.getexif()
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return ""
+    value = exif.get(_MADE_WITH) if exif.get(ExifTags.Base.Software) == SOFTWARE else ""
+    return value if isinstance(value, str) else ""

@@ -248,7 +248,7 @@ class _Layer:
     def folded(
         self, offset: Tensor, dtype: torch.dtype, *, scale: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Give kernel and bias for input that is (x - offset) * scale, where x is what is stored.
+        """Return kernel and bias for input that is (x - offset) * scale, where x is what is stored.
 
         The bias is computed from the rounded kernel and offset, so that large offsets cancel.
         """
@@ -284,7 +284,7 @@ class _Plan:
         return len(self._starts)
 
     def rows(self, i: int) -> tuple[int, int]:
-        """Give strip i's first row and the row behind its last."""
+        """Return strip i's first row and the row behind its last."""
         return self._starts[i], [*self._starts[1:], self.total][i]
 
 
@@ -364,7 +364,7 @@ class _Maps:
         *,
         consume: bool = False,
     ) -> Strip:
-        """Give max(x, threshold) of strip i with so many rows and columns before and after it."""
+        """Return max(x, threshold) of strip i with so many rows and columns before and after it."""
         before, after = margin
         padded = _pad(
             self.strip(i),
@@ -414,7 +414,7 @@ class _Stream:
         self.offset = self.offset + norm.scale * norm.threshold
 
     def padded(self, i: int, border: Border) -> Strip:
-        """Give strip i, up to date, with a border of one pixel; strips are read in order."""
+        """Return strip i, up to date, with a border of one pixel; strips are read in order."""
         while self._updated < min(i + 2, len(self)):
             self._update(self._updated)
             self._updated += 1
@@ -434,7 +434,7 @@ class _Stream:
         return padded
 
     def take(self, i: int, border: Border) -> Strip:
-        """Give strip i for the last time."""
+        """Return strip i for the last time."""
         padded = self.padded(i, border)
         self._strips[i] = None
         return padded

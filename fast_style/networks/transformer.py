@@ -144,7 +144,7 @@ class InstanceNorm(nn.Module):
 
 
 def stride_padding(size: int) -> tuple[int, str]:
-    """Give how many pixels an edge of `size` lacks to a multiple of 4 that is at least 8, and how.
+    """Return how many pixels an edge of `size` lacks to a multiple of 4 from 8 on, and how.
 
     By reflection where the edge is longer than the padding, else by replication.
     """

@@ -1,4 +1,5 @@
 import contextlib
+import io
 import os
 import pickle
 from collections.abc import Iterator
@@ -334,3 +335,37 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(
     left.write_bytes(b"half")
     remove_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == [model, foreign]
+
+
+def test_a_model_comes_from_bytes_and_from_a_stream(
+    tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    path = save_model(tmp_path / "a.pth", tiny_network, metadata={"name": "a"})
+    expected = load_model(path)
+    for source in (path.read_bytes(), io.BytesIO(path.read_bytes()), str(path)):
+        model = load_model(source)
+        assert model.metadata == expected.metadata
+        assert torch.equal(model.network.head.weight, expected.network.head.weight)
+    with path.open("rb") as file:
+        assert load_model(file).metadata == expected.metadata
+
+
+def test_bytes_that_are_no_model_are_refused() -> None:
+    for source in (b"", b"no model", io.BytesIO(b"no model")):
+        with pytest.raises(CheckpointError, match="model: "):
+            load_model(source)
+    with pytest.raises(CheckpointError, match="open its file with mode 'rb'"):
+        load_model(io.StringIO("no model"))  # type: ignore[arg-type]
+
+
+def test_a_model_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("wave", "wave.pth", Path("wave")):
+        assert load_model(name).metadata["name"] == "wave"
+    with pytest.raises(CheckpointError, match="no model 'wafe'"):
+        load_model("wafe")
+
+
+def test_an_address_is_named_as_it_was_given() -> None:
+    with pytest.raises(CheckpointError, match=r"'https://example\.com/wave\.pth'"):
+        load_model("https://example.com/wave.pth")

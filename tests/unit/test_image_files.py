@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from PIL import ExifTags, Image, ImageCms, features
 from synthetic import photo
 
 import fast_style.images as images
-from fast_style.formats import deep
+from fast_style.formats import deep, table
+from fast_style.formats.decoding import opened
 from fast_style.images import (
     ImageError,
     Picture,
@@ -544,6 +546,53 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("fast_style.formats.decoding.MAX_PIXELS", 40 * 48 - 1)
     with pytest.raises(ImageError, match=r"a\.png: 48×40 is over 1,919 pixels"):
         read_picture(save(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("limit", [None, 1000, 89_478_485])
+def test_pillows_own_limit_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    """An application may guard its own images with it: ours have more pixels here."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    path = save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(path.read_bytes()[:-40])
+    read_picture(path)
+    with pytest.raises(ImageError):
+        read_picture(tmp_path / "b.png")
+    assert limit == Image.MAX_IMAGE_PIXELS
+    with opened(path), ThreadPoolExecutor(4) as pool:
+        list(pool.map(images.read_size, [path] * 50))
+        assert Image.MAX_IMAGE_PIXELS is not None
+        assert Image.MAX_IMAGE_PIXELS > 40 * 48
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_picture_inside_another_is_guarded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = io.BytesIO()
+    Image.new("L", (600, 600)).save(inner, "PNG")
+    block = struct.pack(">4sI", b"ic07", 8 + inner.tell()) + inner.getvalue()  # of 128x128
+    (tmp_path / "a.icns").write_bytes(struct.pack(">4sI", b"icns", 8 + len(block)) + block)
+    monkeypatch.setattr("fast_style.formats.decoding.MAX_PIXELS", 300_000)
+    with pytest.raises(ImageError, match=r"a\.icns: Image size \(360000 pixels\) exceeds limit"):
+        read_picture(tmp_path / "a.icns")
+
+
+def test_the_table_of_formats_is_all_that_writing_asks(tmp_path: Path) -> None:
+    names = [name for row in table.FORMATS for name in (row.name, *row.extensions)]
+    assert len(set(names)) == len(names)
+    for row in table.WRITTEN:
+        if row.codec and not features.check(row.codec):
+            continue
+        write_picture(Picture(pixels=torch.zeros(3, 8, 8, dtype=torch.uint8)), f := io.BytesIO(),
+                      file_format=row.name)  # fmt: skip
+        with Image.open(f) as image:
+            assert image.format == row.name
+        for extension in row.extensions:
+            assert images.format_of(Path(f"a{extension.upper()}")) == row.name
+    with pytest.raises(ImageError, match=r"a\.gif: cannot write the image format '\.gif': use .*"):
+        images.format_of(Path("a.gif"))
 
 
 def test_a_picture_too_long_for_a_format_is_refused(tmp_path: Path) -> None:

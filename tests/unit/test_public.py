@@ -1,6 +1,7 @@
 """The names that `import fast_style` gives."""
 
 import ast
+import pydoc
 import subprocess
 import sys
 from pathlib import Path
@@ -28,6 +29,19 @@ def test_the_type_checker_sees_the_same_names_in_the_same_rooms() -> None:
     }
     assert seen == fast_style._ROOM_OF
     assert sorted([*seen, "__version__"]) == sorted(fast_style.__all__)
+
+
+def test_help_and_completion_know_the_public_names() -> None:
+    assert set(fast_style.__all__) <= set(dir(fast_style))
+    page = pydoc.plain(pydoc.render_doc(fast_style))
+    for name in ("class Stylizer", "stylize_file(", "load_model(", "shipped_models("):
+        assert name in page
+
+
+def test_the_shipped_models_are_listed_by_name() -> None:
+    names = [path.stem for path in fast_style.shipped_models()]
+    assert "wave" in names
+    assert names == sorted(names)
 
 
 def test_what_is_not_there_is_named() -> None:

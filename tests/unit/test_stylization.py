@@ -1,6 +1,5 @@
 """Stylizer as a library: what its keywords do, and that none of them depends on the strips."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ LOOKS: list[dict[str, Any]] = [
     {"preserve_color": "luma", "strength": 0.8},
     {"preserve_color": "histogram"},
     {"stroke_scale": 2.0},
+    {"stroke_scale": 0.6},
     {"size": 300, "preserve_color": "luma"},
     {"edge": "none"},
 ]
@@ -65,7 +65,6 @@ def test_a_network_a_path_and_a_name_are_the_same(
         assert torch.equal(Stylizer.load(model)(image), plain)
     blended = Stylizer(tiny_network, strength=0.5)(image)
     assert torch.equal(Stylizer.load("mine", strength=0.5)(image), blended)
-    assert inspect.signature(Stylizer.load) == inspect.signature(Stylizer)
     with pytest.raises(CheckpointError, match="gone"):
         Stylizer.load("gone")
 
@@ -74,6 +73,10 @@ def test_a_network_a_path_and_a_name_are_the_same(
     ("keywords", "message"),
     [
         ({"strength": -0.1}, r"strength -0\.1 is impossible"),
+        ({"strength": "0.5"}, r"strength '0\.5' is impossible"),
+        ({"strength": None}, "strength None is impossible"),
+        ({"size": "512"}, "size '512' is impossible"),
+        ({"stroke_scale": "2"}, "stroke_scale '2' is impossible"),
         ({"strength": float("nan")}, "strength nan is impossible"),
         ({"preserve_color": "chroma"}, "preserve_color 'chroma': use off, luma or histogram"),
         ({"size": 0}, "size 0 is impossible"),
@@ -182,6 +185,47 @@ def test_edges_stay_sharp_where_strokes_grow() -> None:
     assert (result[:, :, 29] - result[:, :, 30]).min() > 0.7
 
 
+def test_strokes_that_the_photo_knows_nothing_of_are_enlarged_and_kept() -> None:
+    photograph, small = torch.full((3, 90, 120), 0.5), torch.full((3, 30, 40), 0.5)
+    strokes = torch.zeros(3, 30, 40)
+    strokes[:, ::4] = strokes[:, 1::4] = 1
+    result = torch.cat(
+        [strip for _, strip in looks.upsample_along_edges(strokes, small, photograph)], 1
+    )
+    # Three times as large, they are where they were: rows 6 k of three are bright, dark in turn.
+    assert ((result[:, 1::12] > 0.75) & (result[:, 4::12] > 0.75)).all()
+    assert ((result[:, 7::12] < 0.25) & (result[:, 10::12] < 0.25)).all()
+
+
+def test_what_is_smooth_is_enlarged_exactly() -> None:
+    ramp = torch.linspace(0.1, 0.9, 40).expand(3, 30, 40)
+    photograph = torch.full((3, 90, 120), 0.5)
+    result = torch.cat(
+        [
+            strip
+            for _, strip in looks.upsample_along_edges(
+                ramp, torch.full((3, 30, 40), 0.5), photograph
+            )
+        ],
+        1,
+    )
+    step = 0.8 / 39 / 3
+    expected = 0.1 + step * (torch.arange(120) - 1)
+    torch.testing.assert_close(result[..., 6:-6], expected[6:-6].expand(3, 90, 108))
+
+
+@pytest.mark.parametrize("model", ["wave", "great_wave"])
+def test_strokes_twice_as_large_are_strokes(model: str) -> None:
+    image = to_float(image_to_tensor(photo(3, 200, 260)))
+
+    def gradient(picture: Tensor) -> float:
+        luma = (LUMA * picture).sum(0)
+        return float(luma.diff(dim=0).abs().mean() + luma.diff(dim=1).abs().mean())
+
+    once, twice = (Stylizer(model, stroke_scale=scale)(image) for scale in (1, 2))
+    assert gradient(twice) > 0.5 * gradient(once)
+
+
 def test_rows_are_upsampled_the_same_in_strips_of_any_height(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -192,7 +236,7 @@ def test_rows_are_upsampled_the_same_in_strips_of_any_height(
         monkeypatch.setattr(looks, "_BAND_ROWS", rows)
         strips = looks.upsample_along_edges(small, small, photograph)
         results.append(torch.cat([strip for _, strip in strips], dim=1))
-    torch.testing.assert_close(*results)
+    assert torch.equal(*results)
 
 
 @pytest.mark.parametrize("keywords", LOOKS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from synthetic import photo
 from torch import Tensor
@@ -485,6 +486,54 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert message in said
     assert said.count("\n") == 1
     assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tiff"])
+@pytest.mark.parametrize("keep", [[], ["--keep-metadata"]])
+def test_an_output_made_with_other_settings_is_redone(
+    stylize: Command, capsys: pytest.CaptureFixture[str], extension: str, keep: list[str]
+) -> None:
+    put(f"a.{extension}")
+    output = Path(f"a.wave.{extension}")
+    assert stylize(f"a.{extension}", "--strength", "0.6", *keep) == 0
+    first = output.read_bytes()
+    capsys.readouterr()
+    assert stylize(f"a.{extension}", "--strength", "0.6", *keep) == 0
+    assert "1 already there, skipped" in capsys.readouterr().err
+    assert output.read_bytes() == first
+    assert stylize(f"a.{extension}", "--strength", "0.3", *keep) == 0
+    assert "1 redone with these settings\n" in capsys.readouterr().err
+    assert output.read_bytes() != first
+    assert stylize(f"a.{extension}", "--strength", "0.6", *keep) == 0
+    assert output.read_bytes() == first
+
+
+def test_an_output_of_a_model_that_has_changed_is_redone(
+    stylize: Command, tiny_network: TransformerNet
+) -> None:
+    put("a.png")
+    assert stylize("a.png") == 0
+    first = Path("a.wave.png").read_bytes()
+    with torch.no_grad():
+        next(tiny_network.parameters()).mul_(2)
+    save_model("models/wave.pth", tiny_network)
+    assert stylize("a.png") == 0
+    assert Path("a.wave.png").read_bytes() != first
+
+
+def test_what_does_not_say_how_it_was_made_is_left_alone(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("a.png", "b.png", "c.png", "d.bmp")
+    assert stylize("d.bmp") == 0
+    Path("a.wave.png").write_bytes(b"no picture")
+    put("b.wave.png")
+    save_signed("c.wave.png")  # as an earlier version wrote it
+    before = {path: path.read_bytes() for path in Path().glob("*.wave.*")}
+    capsys.readouterr()
+    assert stylize("a.png", "b.png", "c.png", "d.bmp", "--strength", "0.5") == 0
+    assert "4 already there, skipped, --overwrite redoes" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().glob("*.wave.*")} == before
 
 
 def test_a_missing_model_is_exit_code_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
