@@ -5,14 +5,13 @@ import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
 
 from fast_style.devices import is_memory_error
-from fast_style.formats import metadata, rowwise
-from fast_style.formats.decoding import opened
+from fast_style.formats import rowwise
 from fast_style.images import (
     ImageError,
     Picture,
@@ -24,52 +23,11 @@ from fast_style.images import (
     write_picture,
 )
 from fast_style.jobs import STREAM, Job
+from fast_style.outputs import Result, Saving
 from fast_style.stylization import Stylizer, begin_picture
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Saving:
-    """How pictures are written: see `write_picture` and, for `depth`, `stylize_file`.
-
-    `file_format` (Pillow's name) is that of streams; a file's extension is its own. By default a
-    stream has the picture's own format, or PNG where that does not hold `depth`. `made_with` is a
-    digest of all settings, by which `is_finished` knows an output again.
-    """
-
-    file_format: str | None = None
-    quality: int = 95
-    depth: int | None = None
-    keep_metadata: bool = False
-    made_with: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What became of a job: the output's width and height, seconds of work, notes, the error."""
-
-    job: Job
-    size: tuple[int, int] | None = None
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-    error: str | None = None
-
 
 # A picture on its way: None once it has failed.
 _Stage = tuple[Picture | None, Result]
-
-
-def is_finished(job: Job, made_with: str) -> bool:
-    """Return whether a job's output is there, and does not say that other settings made it.
-
-    What says nothing of its settings, as a BMP or another program's file, counts as finished.
-    """
-    if job.output == STREAM or not job.output.exists():
-        return False
-    try:
-        with opened(job.output) as (_, image):
-            return metadata.made_with(image) in ("", made_with)
-    except ImageError:
-        return True
 
 
 def run_jobs(

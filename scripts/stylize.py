@@ -1,3 +1,5 @@
-from fast_style.commands.stylize import main
+import sys
 
-raise SystemExit(main())
+from fast_style.commands import main
+
+raise SystemExit(main(["stylize", *sys.argv[1:]]))

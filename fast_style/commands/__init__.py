@@ -15,6 +15,7 @@ from types import FrameType
 
 from fast_style import __version__
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
+from fast_style.memory import is_memory_error, keep_freed_memory
 
 COMMANDS = {
     "train": "train a network for a style image",
@@ -38,8 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `fast-style COMMAND ...`."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if arguments and arguments[0] in COMMANDS:
-        name = arguments[0].replace("-", "_")
-        module = importlib.import_module(f"fast_style.commands.{name}")
+        module = importlib.import_module(f"fast_style.commands.{_module(arguments)}")
         return int(module.main(arguments[1:]))
     typed = program()
     usage = f"usage: {typed} COMMAND ...\n\ncommands:\n" + "".join(
@@ -63,6 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
+def _module(arguments: Sequence[str]) -> str:
+    """Return the name of a command's module."""
+    # An exported model runs without torch, which takes longer to import than a photo to stylize.
+    exported = any(argument.lower().endswith(".onnx") for argument in arguments[1:])
+    if arguments[0] == "stylize" and exported:
+        return "stylize_exported"
+    return arguments[0].replace("-", "_")
+
+
 def program(command: str = "") -> str:
     """Return how this program was called, with the command: what begins a line that works again.
 
@@ -84,10 +93,8 @@ def run(
     A user's mistake, or what the operating system refuses, is one line and exit code 2; anything
     else is a bug of this program: its traceback, a line that says so, and exit code 70. The parsed
     `options` say whether all tracebacks are wanted. `keep_up_to` is for
-    `devices.keep_freed_memory`.
+    `memory.keep_freed_memory`.
     """
-    from fast_style.devices import keep_freed_memory  # with it comes torch: not for --help
-
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory(up_to=keep_up_to)
     try:
@@ -129,8 +136,6 @@ def _report(error: Exception, *, with_traceback: bool) -> int:
 
 def _as_mistake(error: Exception) -> str | None:
     """Return one line for an error that is not this program's own, None for a bug."""
-    from fast_style.devices import is_memory_error
-
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):

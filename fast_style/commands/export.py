@@ -162,7 +162,8 @@ def _checked_onnx(network: TransformerNet, origin: Origin, options: Namespace) -
         half=options.half,
         edge=options.edge,
     )
-    content = onnx_bytes(network, form, {**origin.as_text(), "edge": form.edge})
+    about = {**origin.as_text(), "edge": form.edge, "width": str(network.width)}
+    content = onnx_bytes(network, form, about)
     parity = check_parity(onnxruntime_session(content), network, form)
     near = f"at most {parity.difference:.2g}/255 from PyTorch in {parity.share:.2%} of pixels"
     return content, f", opset {form.opset}; {near}"

@@ -3,10 +3,12 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from fast_style.commands import TRACEBACK_VARIABLE, program
-from fast_style.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from fast_style.config import Config
 
 
 class Parser(argparse.ArgumentParser):
@@ -73,11 +75,13 @@ def add_log_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_paths(file: Path, config: Config) -> None:
+def check_paths(file: Path, config: "Config") -> None:
     """Raise ConfigError for a path that is beside the config, but not where it is looked for.
 
     Relative paths begin in the working directory, not in the folder of the YAML.
     """
+    from fast_style.config import ConfigError  # with it comes torch
+
     here = Path.cwd()
     paths = [("style.image", config.style.image), ("loss.weights", config.loss.weights)]
     paths += [("data.train", path) for path in config.data.train]

@@ -62,6 +62,7 @@ def test_an_onnx_file_is_written_and_says_where_it_is_from(
         "licence": "CC BY 4.0",
         "version": "0.1.0",
         "edge": "reflect",
+        "width": "4",
     }
     first = output.read_bytes()
     assert export(model, output, "--licence", "CC BY 4.0") == 0
