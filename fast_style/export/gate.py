@@ -87,9 +87,10 @@ def check_parity(
         tolerance = Tolerance()
     if form.size is not None:
         shapes = [(1, *form.size)]
+    reference = _reference(network, form)
     worst = [Parity(difference=0, share=0)]
     for shape in shapes or SHAPES:
-        found = _compare(run, network, form, shape)
+        found = _compare(run, reference, form, shape)
         if not _within(found, tolerance, form, shape):
             count, height, width = shape
             raise ParityError(
@@ -112,9 +113,11 @@ def _within(found: Parity, tolerance: Tolerance, form: GraphForm, shape: Shape) 
     return found.difference <= tolerance.bytes and (flat or found.share <= tolerance.share)
 
 
-def _compare(run: Runtime, network: TransformerNet, form: GraphForm, shape: Shape) -> Parity:
+def _compare(
+    run: Runtime, reference: Callable[[Tensor], Tensor], form: GraphForm, shape: Shape
+) -> Parity:
     images = _images(*shape)
-    expected = torch.stack([_stylized(network, form, image) for image in images])
+    expected = torch.stack([reference(image) for image in images])
     if form.io == "float":
         found = torch.from_numpy(run(to_float(images).numpy()))
         difference = (found - expected).abs() * 255
@@ -127,17 +130,21 @@ def _compare(run: Runtime, network: TransformerNet, form: GraphForm, shape: Shap
     return Parity(difference=float(difference.max()), share=float(share))
 
 
-def _stylized(network: TransformerNet, form: GraphForm, image: Tensor) -> Tensor:
-    """(3, H, W) uint8 -> float32 in [0, 1]: what PyTorch makes of it."""
-    if image.shape[-2:] != (1, 1):
-        return Stylizer(network, device="cpu", edge=form.edge)(to_float(image))
-    # See `_within`: only float64 comes near to what one color should become.
+def _reference(network: TransformerNet, form: GraphForm) -> Callable[[Tensor], Tensor]:
+    """Return what PyTorch makes of an image: (3, H, W) uint8 -> float32 in [0, 1]."""
+    stylizer = Stylizer(network, device="cpu", edge=form.edge)
     edge = form.edge_pixels
-    size = 1 + 2 * edge
-    with torch.inference_mode():
-        exact = copy.deepcopy(network).double()
-        stylized = exact(to_float(image)[None].expand(1, 3, size, size).double())[0].float()
-    return stylized[:, edge : edge + 1, edge : edge + 1].clamp(0, 1)
+
+    def stylized(image: Tensor) -> Tensor:
+        if image.shape[-2:] != (1, 1):
+            return stylizer(to_float(image))
+        # See `_within`: only float64 comes near to what one color should become.
+        mirrored = to_float(image)[None].expand(1, 3, 1 + 2 * edge, 1 + 2 * edge)
+        with torch.inference_mode():
+            whole = copy.deepcopy(network).double()(mirrored.double())[0].float()
+        return whole[:, edge : edge + 1, edge : edge + 1].clamp(0, 1)
+
+    return stylized
 
 
 def _images(count: int, height: int, width: int) -> Tensor:

@@ -217,10 +217,19 @@ def test_another_projects_file_is_not_overwritten(
     assert (tmp_path / name).read_text() == "{}"
 
 
-def test_a_graph_that_cannot_be_checked_is_not_written(model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("onnxruntime", "an exported graph is checked in ONNX Runtime: pip install"),
+        ("onnx", "a .onnx file needs pip install"),
+    ],
+)
+def test_a_graph_that_cannot_be_checked_is_not_written(
+    model: Path, tmp_path: Path, missing: str, message: str
+) -> None:
     pytest.importorskip("onnx")
     code = (
-        "import sys; sys.modules['onnxruntime'] = None\n"
+        f"import sys; sys.modules[{missing!r}] = None\n"
         "from fast_style.commands import main\n"
         f"raise SystemExit(main(['export', '--model', {str(model)!r}, '-o', 'sea.onnx']))"
     )
@@ -228,9 +237,7 @@ def test_a_graph_that_cannot_be_checked_is_not_written(model: Path, tmp_path: Pa
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert run.returncode == 2
-    assert run.stderr == (
-        "error: an exported graph is checked in ONNX Runtime: pip install 'fast-style[export]'\n"
-    )
+    assert run.stderr == f"error: {message} 'fast-style[export]'\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
