@@ -77,8 +77,8 @@ def test_the_options_do_what_they_do_with_pytorch(
 ) -> None:
     assert stylize("--model", "sea.pth", "a.png", "-o", "torch.png", *options) == 0
     assert stylize("--model", model, "a.png", "-o", "exported.png", *options) == 0
-    # What comes as bytes is rounded once more. Colour transfer magnifies a difference of 1 where the
-    # picture has hardly any spread.
+    # What comes as bytes is rounded once more. Colour transfer magnifies a difference of 1 in a
+    # picture that has hardly any spread.
     rounded_twice = model == "sea.onnx" and ("--strength" in options or "luma" in options)
     assert_same_picture(
         "torch.png",
