@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PHOTO ?= $(shell $(BIN)/python -c "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skimage').origin).parent / 'data' / 'astronaut.png')")
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)/demo
 	$(BIN)/python scripts/train.py --config configs/quickstart.yaml
@@ -18,6 +18,10 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pages that are made of the code and of the model files.
+docs: $(VENV)/dev
+	$(BIN)/python -m fast_style.config.reference docs/config.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -49,7 +49,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Give the dtype to compute in; "auto" is bf16 where the device multiplies it natively.
+    """Return the dtype to compute in; "auto" is bf16 where the device has it in hardware.
 
     Raises ValueError for fp16 on a CPU, which has no kernels worth using.
     """
@@ -64,7 +64,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Say whether the device has bfloat16 arithmetic in hardware (emulation is slower)."""
+    """Return whether the device has bfloat16 arithmetic in hardware (emulation is slower)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
@@ -74,14 +74,14 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Give the context in which forward passes compute in `dtype`; float32 needs none."""
+    """Return the context in which forward passes compute in `dtype`, an empty one for float32."""
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
 
 
 def available_memory(device: torch.device | None = None) -> int:
-    """Give the bytes that an allocation may still use: of the GPU, or of RAM and its cgroup."""
+    """Return the free bytes of memory: of the GPU, or of RAM within the limit of its cgroup."""
     if device is not None and device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return available_ram()

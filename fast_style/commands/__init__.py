@@ -13,23 +13,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from fast_style import __version__
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
 from fast_style.memory import is_memory_error, keep_freed_memory
+from fast_style.version import __version__
 
 COMMANDS = {
+    "new": "from a picture and photos to a model, in one command",
     "train": "train a network for a style image",
     "stylize": "apply a trained network to photos",
-    "optimize": "optimise one image: the slow baseline, by recipe",
+    "optimize": "optimise one image by a recipe: the slow baseline",
     "evaluate": "compare a network with the baseline",
-    "sweep": "try settings, and see what they do side by side",
-    "models": "list the models that are shipped",
+    "sweep": "try settings of a config side by side",
+    "models": "list the shipped models, or describe one",
     "convert": "rewrite another project's model as one of this program",
     "export": "write a model for other programs: ONNX, .pt2, safetensors",
     "check-data": "check folders of photos before a training",
 }
 
-# Set to anything but 0, it does what --traceback does.
+# Set to anything but 0, this variable does what --traceback does.
 TRACEBACK_VARIABLE = "FAST_STYLE_TRACEBACK"
 # EX_SOFTWARE of sysexits.h: an internal error.
 _BUG = 70
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"  {name:10}  {what}\n" for name, what in COMMANDS.items()
     )
     if arguments in (["-h"], ["--help"]):
-        print(f"{usage}\n{typed} COMMAND --help tells more; {typed} --version names the version.")
+        print(f"{usage}\n{typed} COMMAND --help explains it; {typed} --version prints the version.")
         return 0
     if arguments in (["-V"], ["--version"]):
         print(f"fast-style {__version__}")
@@ -91,8 +92,8 @@ def run(
     """Run a command's body as a program: log to stderr, and print an error for who must mend it.
 
     A user's mistake, or what the operating system refuses, is one line and exit code 2; anything
-    else is a bug of this program: its traceback, a line that says so, and exit code 70. The parsed
-    `options` say whether all tracebacks are wanted. `keep_up_to` is for
+    else is a bug of this program: its traceback, a line that calls it a bug, and exit code 70. The
+    parsed `options` hold whether all tracebacks are wanted. `keep_up_to` is for
     `memory.keep_freed_memory`.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -149,7 +150,7 @@ def _as_mistake(error: Exception) -> str | None:
 def catch_signals() -> tuple[list[int], Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM end a run after the current step; a second one ends it at once.
 
-    Return the list that the signal's number goes into, and the question whether to stop.
+    Return the list that the signal's number goes into, and the function that `should_stop` wants.
     """
     caught: list[int] = []
 

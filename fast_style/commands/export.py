@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from fast_style.checkpoint import Model, find_model, load_model
+from fast_style.checkpoints.files import Model, find_model, load_model
 from fast_style.commands import check_writable, run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.errors import UserError

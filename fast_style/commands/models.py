@@ -1,6 +1,6 @@
-"""List the models that are shipped; with a name, how that one was trained and what it is worth.
+"""List the shipped models, or describe one: how it was trained and what it is worth.
 
-A name is also a model's of yours, or the path of a .pth file.
+NAME is a shipped model's name, that of a model of your own, or the path of a .pth file.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fast_style.checkpoint import CheckpointError, find_model, load_model, shipped_models
+from fast_style.checkpoints.files import CheckpointError, find_model, load_model, shipped_models
 from fast_style.commands import run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.config import flatten
@@ -60,7 +60,7 @@ def _list(options: Namespace) -> int:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    """Return what a model's file says of it, None for what it does not say."""
+    """Return the facts that a model's file holds, None for each that it lacks."""
     model = load_model(path)
     config = flatten(_mapping(model.metadata.get("config")))
     return {
@@ -87,7 +87,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     name, style, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [f"{row[0]:{name}}  {row[1]:{style}}  {row[2]}" for row in rows]
-    return [*lines, f"(fast-style models {entries[0]['name']} tells more of one)"]
+    return [*lines, f"(fast-style models {entries[0]['name']} describes one in full)"]
 
 
 def _without_model() -> list[str]:
@@ -107,7 +107,7 @@ def _without_model() -> list[str]:
 
 
 def _card(entry: Mapping[str, Any]) -> list[str]:
-    """Return all that there is to say of a model, in lines."""
+    """Return the lines that describe a model in full."""
     steps = "steps unknown" if entry["steps"] is None else f"{entry['steps']:,} steps"
     if entry["init_from"]:
         steps += f" from {entry['init_from']}"
@@ -115,7 +115,7 @@ def _card(entry: Mapping[str, Any]) -> list[str]:
     return [
         f"{entry['name']}: width {entry['width']}, {_megabytes(entry)}, {steps}",
         f"    style image  {style}",
-        f"    trained on   {entry['data'] or 'photos of which the model says nothing'}",
+        f"    trained on   {entry['data'] or 'photos that the model does not name'}",
         f"    worth        {_worth(entry['quality'])}",
     ]
 
@@ -125,7 +125,7 @@ def _megabytes(entry: Mapping[str, Any]) -> str:
 
 
 def _worth(quality: Any) -> str:
-    """Return what the certificates of `evaluate --stamp` found."""
+    """Return the certificates of `evaluate --stamp` as a line."""
     found = [
         f"{_steps(certificate)} steps of L-BFGS from {_initial(certificate)} at "
         f"{certificate.get('size', '?')} pixels"

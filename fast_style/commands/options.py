@@ -3,11 +3,12 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fast_style.commands import TRACEBACK_VARIABLE, program
+from fast_style.errors import UserError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # stylizing needs no config, and starts sooner without
     from fast_style.config import Config
 
 
@@ -21,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 def command_parser(command: str, description: str | None, *, examples: Sequence[str]) -> Parser:
     """Return a command's parser: named as it was called, with examples of its arguments."""
     name = program(command)
-    lines = "".join(f"  {name} {example}\n" for example in examples)
+    lines = "".join(f"  {name} {example}".rstrip() + "\n" for example in examples)
     parser = Parser(
         prog=name,
         description=description,
@@ -31,8 +32,8 @@ def command_parser(command: str, description: str | None, *, examples: Sequence[
     parser.add_argument(
         "--traceback",
         action="store_true",
-        help="show where in the program an error arose, as the environment variable "
-        f"{TRACEBACK_VARIABLE}=1 does (default: for bugs only)",
+        help="print the traceback of every error, as with the environment variable "
+        f"{TRACEBACK_VARIABLE}=1 (default: of bugs only)",
     )
     return parser
 
@@ -52,8 +53,45 @@ def add_set(parser: argparse.ArgumentParser, *, of: str, example: str) -> None:
         default=[],
         metavar="KEY=VALUE",
         help=f"override one key of the {of}, as in {example}; may be repeated "
-        f"(default: what the {of} says)",
+        f"(default: the {of}'s own values)",
     )
+
+
+def add_keys(parser: argparse.ArgumentParser, *, recipe: bool = False) -> None:
+    """Add --keys, which prints the reference of a config's keys, or of a `recipe`'s."""
+    parser.add_argument(
+        "--keys",
+        nargs="?",
+        action=_RecipeKeys if recipe else _ConfigKeys,
+        metavar="SECTION",
+        help="print what a key or a section may say, as in loss or loss.strength, and exit "
+        "(default: all of them)",
+    )
+
+
+class _ConfigKeys(argparse.Action):
+    recipe = False
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        from fast_style.config import BaselineConfig, Config
+        from fast_style.config.reference import keys_text
+
+        described = BaselineConfig if self.recipe else Config
+        try:
+            print(keys_text(described, str(values or "")))
+        except UserError as error:
+            parser.error(f"--keys: {error}")
+        parser.exit()
+
+
+class _RecipeKeys(_ConfigKeys):
+    recipe = True
 
 
 def add_device(parser: argparse._ActionsContainer) -> None:
@@ -61,7 +99,8 @@ def add_device(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--device",
         default="auto",
-        help="compute on auto (a GPU where there is one), cpu, cuda, cuda:N or mps (default: auto)",
+        help="device to compute on: auto (a GPU where there is one), cpu, cuda, cuda:N or mps "
+        "(default: auto)",
     )
 
 
@@ -76,12 +115,10 @@ def add_log_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def check_paths(file: Path, config: "Config") -> None:
-    """Raise ConfigError for a path that is beside the config, but not where it is looked for.
+    """Raise UserError for a path that exists beside the config, but not in the working directory.
 
     Relative paths begin in the working directory, not in the folder of the YAML.
     """
-    from fast_style.config import ConfigError  # with it comes torch
-
     here = Path.cwd()
     paths = [("style.image", config.style.image), ("loss.weights", config.loss.weights)]
     paths += [("data.train", path) for path in config.data.train]
@@ -92,7 +129,7 @@ def check_paths(file: Path, config: "Config") -> None:
         relative = path.relative_to(here) if path.is_relative_to(here) else path
         beside = file.parent / relative
         if not relative.is_absolute() and beside.exists():
-            raise ConfigError(
+            raise UserError(
                 f"{file}: {key}: {relative}: is not in {here}, where relative paths begin, but "
                 f"beside the config: write {beside}, or start in {file.parent}"
             )

@@ -11,9 +11,7 @@ from pathlib import Path
 import torch
 
 from fast_style import distributed
-from fast_style.batch import run_jobs
-from fast_style.batch_report import BatchReport
-from fast_style.checkpoint import CheckpointError, find_model, shipped_models
+from fast_style.checkpoints.files import CheckpointError, find_model, shipped_models
 from fast_style.commands import check_writable, run
 from fast_style.commands.stylize_options import (
     check_manifest,
@@ -23,11 +21,13 @@ from fast_style.commands.stylize_options import (
     settings_digest,
 )
 from fast_style.errors import UserError
-from fast_style.images import ImageError, format_of
-from fast_style.jobs import STREAM, Job, find_inputs, plan_jobs
-from fast_style.outputs import Saving, is_finished
-from fast_style.sheet import save_contact_sheet
+from fast_style.images import ImageError, format_of, table
 from fast_style.stylization import Stylizer
+from fast_style.stylization.batch import run_jobs
+from fast_style.stylization.batch_report import BatchReport
+from fast_style.stylization.jobs import STREAM, Job, count_left_out, find_inputs, plan_jobs
+from fast_style.stylization.outputs import Saving, is_finished
+from fast_style.stylization.sheets import save_contact_sheet
 
 _SHEET_EDGE = 512
 _NOT_FOR_SHEETS = ("output", "format", "depth", "keep_metadata", "manifest", "json")
@@ -80,6 +80,10 @@ def _stylize(options: Namespace) -> int:
         )
         for error in errors if distributed.is_main() else ():
             report.fail(error)
+        if distributed.is_main():
+            report.leave_out(
+                count_left_out(options.images, output=options.output, recursive=options.recursive)
+            )
         for job in (job for job in jobs if job in finished):
             report.skip(job)
         results = run_jobs(stylizer, waiting, saving)
@@ -162,6 +166,9 @@ def _write_sheet(options: Namespace) -> int:
             return 0
     for error in errors:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    others = count_left_out(options.images, output=options.sheet, recursive=options.recursive)
+    if others:
+        print(table.left_out(others), file=sys.stderr)
     # The photos are made small before they are stylized.
     stylizers = [(model.stem, _load(model, options, size=None)) for model in models]
     shown = save_contact_sheet(

@@ -14,7 +14,6 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fast_style.batch_report import BatchReport
 from fast_style.commands import run
 from fast_style.commands.stylize_options import (
     check_manifest,
@@ -26,14 +25,15 @@ from fast_style.commands.stylize_options import (
 from fast_style.errors import UserError
 from fast_style.export.pixels import filled, resized_alpha
 from fast_style.export.portable import PortableStylizer
-from fast_style.formats import rowwise, table
-from fast_style.formats.decoding import ImageError, decode, opened, with_bits
-from fast_style.formats.encoding import check_size, format_of
-from fast_style.formats.metadata import Metadata, read_metadata
-from fast_style.formats.writing import unwritable, write_arrays
-from fast_style.jobs import STREAM, Job, plan_jobs
+from fast_style.images import rowwise, table
+from fast_style.images.decoding import ImageError, decode, opened, with_bits
+from fast_style.images.encoding import check_size, format_of
+from fast_style.images.metadata import Metadata, read_metadata
+from fast_style.images.writing import unwritable, write_arrays
 from fast_style.memory import is_memory_error
-from fast_style.outputs import Result, Saving, is_finished
+from fast_style.stylization.batch_report import BatchReport
+from fast_style.stylization.jobs import STREAM, Job, plan_jobs
+from fast_style.stylization.outputs import Result, Saving, is_finished
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

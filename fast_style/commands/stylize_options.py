@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from fast_style.commands.options import Parser, add_device, command_parser
 from fast_style.errors import UserError
 from fast_style.files import digest
-from fast_style.formats import rowwise, table
-from fast_style.formats.encoding import format_of
-from fast_style.formats.table import EXTENSIONS
-from fast_style.jobs import STREAM, Job
-from fast_style.outputs import Saving
+from fast_style.images import rowwise, table
+from fast_style.images.encoding import format_of
+from fast_style.images.table import EXTENSIONS
+from fast_style.stylization.jobs import STREAM, Job
+from fast_style.stylization.outputs import Saving
 
 if TYPE_CHECKING:
     from fast_style.stylization import Tile
@@ -61,14 +61,14 @@ def parser() -> Parser:
         action="append",
         default=[],
         help="model to apply: its name, the path of its .pth, .safetensors or .onnx, or its run's "
-        "folder (required, but for --sheet, where it may be repeated)",
+        "folder (required; with --sheet optional, and may be repeated)",
     )
     parser.add_argument(
         "--sheet",
         type=Path,
         metavar="FILE",
-        help="write one contact sheet instead: each photo, and what each --model makes of it "
-        "(default: the shipped models), --size or 512 pixels long",
+        help="write one contact sheet to this file instead: each photo in the style of each "
+        "--model, or of all shipped models, at a long edge of --size or 512 pixels (default: none)",
     )
     files = parser.add_argument_group("files")
     files.add_argument(
@@ -94,7 +94,7 @@ def parser() -> Parser:
         help="quality of JPEG, WebP and AVIF files, 1 to 100 (default: 95)",
     )
     files.add_argument(
-        "--depth", type=int, choices=(8, 16), help="bits a channel (default: the image's own)"
+        "--depth", type=int, choices=(8, 16), help="bits per channel (default: the image's own)"
     )
     files.add_argument(
         "--keep-metadata",
@@ -123,8 +123,8 @@ def parser() -> Parser:
         "--preserve-color",
         choices=("off", "luma", "histogram"),
         default="off",
-        help="keep the photo's colours: each pixel's, changing luma alone, or their mean and "
-        "spread (default: off)",
+        help="colours to keep of the photo: luma keeps each pixel's and changes its luma alone, "
+        "histogram keeps their mean and spread (default: off)",
     )
     look.add_argument(
         "--size",
@@ -143,8 +143,8 @@ def parser() -> Parser:
         "--edge",
         choices=("reflect", "none"),
         default="reflect",
-        help="mirror the photo around itself, so that no frame is drawn, or leave the network's "
-        "own edges (default: reflect)",
+        help="what lies beyond the photo's edges: reflect mirrors the photo there, so that no "
+        "frame is drawn, none leaves the network's own padding (default: reflect)",
     )
     machine = parser.add_argument_group("machine")
     add_device(machine)
@@ -163,8 +163,8 @@ def parser() -> Parser:
         "--tile",
         type=_tile,
         default="auto",
-        help="height in pixels of the strips that an image is stylized in, auto by its size, or "
-        "off for the whole image at once; the picture is the same (default: auto)",
+        help="height in pixels of the strips in which an image is stylized; auto chooses by its "
+        "size, off takes the whole image at once; the picture is the same (default: auto)",
     )
     return parser
 

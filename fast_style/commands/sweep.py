@@ -27,13 +27,9 @@ from fast_style.commands.options import (
     count,
 )
 from fast_style.config import to_dict
+from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
-from fast_style.images import load_image, save_image
-from fast_style.monitoring import TensorBoardMonitor
-from fast_style.photos import choose, find_images, scan_images
-from fast_style.preparation import load_style_image
-from fast_style.sheet import comparison_sheet
-from fast_style.sweep import (
+from fast_style.evaluation.sweep import (
     Combination,
     CombinationError,
     Job,
@@ -44,6 +40,10 @@ from fast_style.sweep import (
     pictures_of,
     plan,
 )
+from fast_style.images import load_image, save_image
+from fast_style.stylization.sheets import comparison_sheet
+from fast_style.training.inputs import load_style_image
+from fast_style.training.monitors import TensorBoardMonitor
 
 _STEPS = {"optimize": 100, "train": 300}
 # No more are needed to measure loss.strength.
@@ -78,8 +78,8 @@ def parser() -> Parser:
         action="append",
         default=[],
         metavar="KEY=VALUE,VALUE",
-        help="values to try for one key of the config, or one value for all; may be repeated "
-        "(at least one with several values)",
+        help="values to try for one key of the config, comma-separated, or one value for every "
+        "picture; may be repeated (at least one with several values)",
     )
     parser.add_argument(
         "--mode",
@@ -107,7 +107,7 @@ def parser() -> Parser:
         help="folder of photos (default: the config's held-out photos)",
     )
     parser.add_argument(
-        "--n", type=count, default=3, help="number of these photos, from 1 on (default: 3)"
+        "--n", type=count, default=3, help="number of photos to use, from 1 on (default: 3)"
     )
     parser.add_argument(
         "-o",
@@ -175,7 +175,7 @@ def _sweep(options: Namespace) -> int:
 
 
 class _Estimate:
-    """Measures the first steps, and then says once how long all of them will take."""
+    """Measures the first steps, then prints once how long all of them will take."""
 
     def __init__(self) -> None:
         self.steps = 0
@@ -183,7 +183,7 @@ class _Estimate:
         self._start = 0.0
 
     def step(self) -> None:
-        """Hear of a finished step; the first one is not measured, since it warms up."""
+        """Count a finished step; the first one is not measured, since it warms up."""
         self._done += 1
         if self._done == 1:
             self._start = time.perf_counter()
@@ -194,7 +194,7 @@ class _Estimate:
 
 
 def _announce(combinations: Sequence[Combination], job: Job) -> int:
-    """Say what will be done; give the number of steps."""
+    """Print what will be done; return the number of steps."""
     missing = [
         sum(not file.exists() for file in pictures_of(combination, job))
         for combination in combinations
@@ -218,14 +218,15 @@ def _announce(combinations: Sequence[Combination], job: Job) -> int:
 
 
 def _save_sheet(combinations: Sequence[Combination], job: Job, failures: dict[int, str]) -> Tensor:
-    """Draw what there is so far, and why the rest is missing."""
+    """Draw the pictures so far, and for the rest why they are missing."""
     columns: list[list[Tensor | str]] = []
     for index, combination in enumerate(combinations):
         files = pictures_of(combination, job)
         missing = f"failed: {failures[index]}" if index in failures else "not made yet"
         columns.append([load_image(file) if file.exists() else missing for file in files])
     styles = {
-        c.config.style.image: (c.config.style.image.name, c.config.style) for c in combinations
+        c.config.style.image: (c.config.style.image.name, c.config.style.resolved())
+        for c in combinations
     }
     chosen = [c.config.style.image for c in combinations] if len(styles) > 1 else list(styles)
     sheet = comparison_sheet(
@@ -262,7 +263,7 @@ def _log(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what every training says of its inputs: it would be said once a combination."""
+    """Silence what every training logs of its inputs, or it would come once a combination."""
     logger = logging.getLogger("fast_style")
     before = logger.level
     logger.setLevel(logging.WARNING)

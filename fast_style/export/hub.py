@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from fast_style.checkpoint import MODEL_FORMAT, Model, model_data
+from fast_style.checkpoints.files import MODEL_FORMAT, Model, model_data
+from fast_style.checkpoints.safe_weights import model_bytes
 from fast_style.errors import UserError
 from fast_style.export.origin import Origin
-from fast_style.safe_weights import model_bytes
 
 CONFIG, CARD = "config.json", "README.md"
 # By these a file of an earlier export is known, which a new one may replace.

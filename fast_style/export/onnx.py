@@ -21,7 +21,6 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
-from fast_style import __version__
 from fast_style.errors import UserError
 from fast_style.networks.streaming import EDGE_PIXELS, Edge
 from fast_style.networks.transformer import (
@@ -38,6 +37,7 @@ from fast_style.networks.transformer import (
     two_by_two_kernel,
     upsample_kernel,
 )
+from fast_style.version import __version__
 
 Io = Literal["uint8", "float"]
 

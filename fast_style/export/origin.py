@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fast_style import __version__
-from fast_style.checkpoint import SHIPPED, Model
+from fast_style.checkpoints.files import SHIPPED, Model
 from fast_style.files import digest
+from fast_style.version import __version__
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from synthetic import photo, tiny_config_data, vgg_weights
 
-from fast_style.checkpoint import load_model, save_model
+from fast_style.checkpoints.files import load_model, save_model
 from fast_style.networks.transformer import TransformerNet
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"

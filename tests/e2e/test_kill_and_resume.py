@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fast_style.checkpoint import find_states, load_model
+from fast_style.checkpoints.files import find_states, load_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.checkpoint import find_states, load_model, load_state
+from fast_style.checkpoints.files import find_states, load_model, load_state
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,7 +34,7 @@ CHANGES = {
 NAN_DRIVER = """
 import os, sys
 import torch
-from fast_style import training
+from fast_style.training import run as training
 from fast_style.commands.train import main
 
 honest, count = training.to_float, 0
@@ -113,7 +113,7 @@ Start = Callable[..., Job]
 
 @pytest.fixture
 def start(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Start:
-    """Start training with so many processes."""
+    """Return the function that starts a training with `processes` processes."""
 
     def make(processes: int, *, run: str = "run", script: Path = TRAIN, **changes: object) -> Job:
         dotted = {key.replace("__", "."): value for key, value in changes.items()}
@@ -144,13 +144,13 @@ def newest_step(run: Path) -> int:
 
 def losses_of(run: Path) -> dict[str, dict[int, float]]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = (f"{part}/{name}" for part in ("train", "validation") for name in ("style", "total"))
+    tags = (f"{part}/{name}" for part in ("loss", "loss_validation") for name in ("style", "total"))
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
 
 
 def assert_equal_losses(run: Path, other: Path, *, steps: int) -> None:
     ours, theirs = losses_of(run), losses_of(other)
-    assert list(theirs["train/total"]) == list(range(1, steps + 1))
+    assert list(theirs["loss/total"]) == list(range(1, steps + 1))
     for tag in theirs:
         assert list(ours[tag]) == list(theirs[tag]), tag
         assert list(ours[tag].values()) == pytest.approx(list(theirs[tag].values()), rel=1e-5), tag

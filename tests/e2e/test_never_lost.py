@@ -11,7 +11,7 @@ import torch
 from synthetic import write_photos
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.checkpoint import find_states, load_model, load_state
+from fast_style.checkpoints.files import find_states, load_model, load_state
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals and limits")
 
@@ -22,7 +22,7 @@ DRIVER = """
 import multiprocessing.synchronize, os, resource, shutil, signal, sys, time
 
 from fast_style.commands.train import main
-from fast_style.trainee import Trainee
+from fast_style.training.trainee import Trainee
 
 def disk_full():
     # Not a byte more fits into any file: writing fails as on a full disk, with another number.
@@ -155,4 +155,4 @@ def test_a_run_folder_that_was_removed_is_made_anew(run: Run, tmp_path: Path) ->
     assert (tmp_path / "run" / "config.yaml").is_file()
     # TensorBoard goes on, too.
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    assert [event.step for event in events.Scalars("train/total")] == [9, 10, 11, 12]
+    assert [event.step for event in events.Scalars("loss/total")] == [9, 10, 11, 12]

@@ -63,7 +63,14 @@ def user(trained: Path, tmp_path: Path) -> Path:
 
 def test_training_leaves_the_run_where_tensorboard_looks(trained: Path) -> None:
     names = {path.name.split(".")[0] for path in (trained / "checkpoints/tiny").iterdir()}
-    assert names == {"config", "events", "state-00000002", "state-00000003", "tiny"}
+    assert names == {
+        "config",
+        "events",
+        "metrics",
+        "state-00000002",
+        "state-00000003",
+        "tiny",
+    }
 
 
 def test_a_dry_run_shows_the_whole_config_and_leaves_nothing_behind(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from synthetic import write_photos
 
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints.files import save_model
 from fast_style.networks.transformer import TransformerNet
 
 COUNT = 24

@@ -33,13 +33,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from synthetic import photo, tiny_config_data, vgg_weights, write_photos
 
-from fast_style.checkpoint import load_model, save_model
+from fast_style.checkpoints.files import load_model, save_model
 from fast_style.config import Config, config_from_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.networks.transformer import TransformerNet
-from fast_style.preparation import prepare
-from fast_style.trainee import Trainee
+from fast_style.training.inputs import prepare
+from fast_style.training.trainee import Trainee
 
 FOLDER = Path(__file__).parent
 STEPS = 10

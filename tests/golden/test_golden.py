@@ -6,7 +6,7 @@ import pytest
 import torch
 from make_golden import run_training, weights_hash
 
-from fast_style.checkpoint import load_model
+from fast_style.checkpoints.files import load_model
 from fast_style.stylization import Stylizer
 
 FOLDER = Path(__file__).parent

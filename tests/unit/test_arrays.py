@@ -1,4 +1,4 @@
-"""What Stylizer takes as an image: the same kind comes back, and what is none is told in a line."""
+"""What Stylizer takes as an image: the same kind comes back, and all else is refused in a line."""
 
 import io
 from pathlib import Path
@@ -11,7 +11,7 @@ from PIL import Image
 from synthetic import photo
 
 from fast_style import Picture, Stylizer
-from fast_style.checkpoint import load_model, save_model
+from fast_style.checkpoints.files import load_model, save_model
 from fast_style.images import from_float, image_to_tensor, to_float
 from fast_style.networks.transformer import TransformerNet
 

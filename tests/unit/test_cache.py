@@ -16,10 +16,10 @@ from kinds import READABLE
 from PIL import Image
 from synthetic import photo, write_photos
 
-from fast_style import cache as cache_module
-from fast_style.cache import CacheError, ImageCache, bytes_needed, open_cache
+from fast_style.data import cache as cache_module
+from fast_style.data.cache import CacheError, ImageCache, bytes_needed, open_cache
+from fast_style.data.photos import find_images
 from fast_style.images import open_rgb
-from fast_style.photos import find_images
 
 AT_LEAST = 30
 
@@ -156,7 +156,7 @@ def test_decoding_of_another_number_builds_anew(
 
 
 # The hash of what `golden_pixels` decodes, for each number that `cache.DECODING` has had.
-GOLDEN = {1: "5c5f19009359861d"}
+GOLDEN = {1: "5c5f19009359861d", 2: "5c5f19009359861d"}
 
 
 def golden_pixels(folder: Path) -> bytes:
@@ -265,7 +265,7 @@ def test_damaged_pixels_are_never_given_and_the_next_run_builds_anew(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fast_style import cache
+from fast_style.data import cache
 folder, paths = Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]]
 decode = cache.open_rgb
 def fatal(path, **options):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fast_style import __version__
-from fast_style.checkpoint import (
+from fast_style.checkpoints.files import (
     CheckpointError,
     find_model,
     find_states,
@@ -21,6 +21,7 @@ from fast_style.checkpoint import (
     save_state,
 )
 from fast_style.files import remove_unfinished
+from fast_style.networks.building import build_network
 from fast_style.networks.transformer import TransformerNet
 
 STATE = {"network": {"head.bias": torch.tensor([1.0, 2.0])}, "last_fault": None}
@@ -369,3 +370,20 @@ def test_a_model_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_an_address_is_named_as_it_was_given() -> None:
     with pytest.raises(CheckpointError, match=r"'https://example\.com/wave\.pth'"):
         load_model("https://example.com/wave.pth")
+
+
+def test_a_network_of_a_kind_that_is_not_known_asks_for_a_newer_version(
+    tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    path = save_model(tmp_path / "a.pth", tiny_network)
+    data = torch.load(path, weights_only=True)
+    assert "kind" not in data["network"], "older versions read it, too"
+    data["network"]["kind"] = "residual"
+    torch.save(data, path)
+    assert load_model(path).network.width == 4
+    data["network"]["kind"] = "swirling"
+    torch.save(data, path)
+    with pytest.raises(CheckpointError, match=r"of kind 'swirling'; .*: update fast-style"):
+        load_model(path)
+    with pytest.raises(ValueError, match="a network of kind 'swirling'"):
+        build_network(data["network"])

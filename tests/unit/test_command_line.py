@@ -12,23 +12,24 @@ import pytest
 from synthetic import photo
 
 from fast_style import __version__
-from fast_style.checkpoint import CheckpointError, find_model, load_model, save_model
+from fast_style.baseline.optimization import OptimizationError
+from fast_style.checkpoints.files import CheckpointError, find_model, load_model, save_model
 from fast_style.commands import COMMANDS, main, run
 from fast_style.commands.options import Parser
 from fast_style.config import ConfigError
+from fast_style.data.photos import DataError
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
-from fast_style.faults import TrainingError
-from fast_style.formats.decoding import ImageError
+from fast_style.images.decoding import ImageError
 from fast_style.networks.transformer import TransformerNet
-from fast_style.optimization import OptimizationError
-from fast_style.photos import DataError
-from fast_style.weights import WeightsError
+from fast_style.objective.weights import WeightsError
+from fast_style.training.faults import TrainingError
 
 MODULES = [*(name.replace("-", "_") for name in COMMANDS), "gallery"]
 
 
 def parser_of(module: str) -> Parser:
-    return importlib.import_module(f"fast_style.commands.{module}").parser()
+    name = module if module == "gallery" else f"fast_style.commands.{module}"
+    return importlib.import_module(name).parser()
 
 
 def failing(error: Exception) -> Callable[[], int]:
@@ -250,7 +251,7 @@ def test_a_config_or_a_picture_is_no_model_and_is_called_what_it_is(tmp_path: Pa
     photo(0).save(tmp_path / "a.jpg")
     with pytest.raises(CheckpointError, match=r"is a config, not a model: fast-style train --conf"):
         load_model(tmp_path / "a.yaml")
-    with pytest.raises(CheckpointError, match=r"a\.jpg: is an image, not a model"):
+    with pytest.raises(CheckpointError, match=r"a\.jpg: is a JPEG, a picture and not a model"):
         load_model(tmp_path / "a.jpg")
 
 

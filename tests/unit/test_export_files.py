@@ -11,10 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fast_style.checkpoint import CheckpointError, load_model, save_model, shipped_models
+from fast_style.checkpoints.files import CheckpointError, load_model, save_model, shipped_models
+from fast_style.checkpoints.safe_weights import read_safetensors, tensor_bytes
 from fast_style.commands import main
 from fast_style.networks.transformer import TransformerNet
-from fast_style.safe_weights import read_safetensors, tensor_bytes
 from fast_style.stylization import Stylizer
 
 METADATA = {

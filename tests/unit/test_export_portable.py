@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from synthetic import photo
 
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints.files import save_model
 from fast_style.commands import main
 from fast_style.errors import UserError
 from fast_style.networks.transformer import TransformerNet

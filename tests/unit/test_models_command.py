@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fast_style import checkpoint
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints import files as checkpoint
+from fast_style.checkpoints.files import save_model
 from fast_style.commands import main
 from fast_style.networks.transformer import TransformerNet
 
@@ -45,7 +45,7 @@ def test_each_model_is_a_line_of_a_table_and_configs_without_one_are_named(
         "name  style image      size",
         "bare  unknown          0.0 MB",
         "wave  styles/wave.jpg  0.0 MB",
-        "(fast-style models bare tells more of one)",
+        "(fast-style models bare describes one in full)",
     ]
     assert main(["models"]) == 0
     assert capsys.readouterr().out.splitlines() == table
@@ -72,7 +72,7 @@ def test_a_named_model_is_described_with_its_style_photos_and_worth(
     assert capsys.readouterr().out.splitlines() == [
         "bare: width 4, 0.0 MB, steps unknown",
         "    style image  unknown",
-        "    trained on   photos of which the model says nothing",
+        "    trained on   photos that the model does not name",
         "    worth        not certified",
         "wave: width 4, 0.0 MB, 1,500 steps from starry",
         "    style image  styles/wave.jpg",
@@ -123,4 +123,4 @@ def test_metadata_of_any_shape_is_listed(
     assert main(["models"]) == 0
     capsys.readouterr()
     assert main(["models", "wave"]) == 0
-    assert "trained on   photos of which the model says nothing" in capsys.readouterr().out
+    assert "trained on   photos that the model does not name" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The names that `import fast_style` gives."""
+"""The names that `import fast_style` offers."""
 
 import ast
 import pydoc

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from synthetic import photo
 from torch import Tensor
 
-from fast_style import Picture, Stylizer, looks, stylize_file, stylize_picture
-from fast_style.checkpoint import CheckpointError, save_model
+from fast_style import Picture, Stylizer, stylize_file, stylize_picture
+from fast_style.checkpoints.files import CheckpointError, save_model
 from fast_style.images import (
     ImageError,
     from_float,
@@ -24,6 +24,7 @@ from fast_style.images import (
 )
 from fast_style.networks.streaming import StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
+from fast_style.stylization import looks
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 LOOKS: list[dict[str, Any]] = [

@@ -1,0 +1,78 @@
+"""What the pages say of the code is there."""
+
+import itertools
+import re
+from pathlib import Path
+
+import pytest
+import tomllib
+
+import fast_style
+from fast_style.checkpoints.files import shipped_models
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "styles/README.md",
+        *ROOT.glob("docs/*.md"),
+    ]
+)
+EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PATH = re.compile(r"`((?:fast_style|scripts|tests|configs|docs|styles|examples)/[\w./-]+)`")
+# Scans of paintings, which are not part of the repository.
+NOT_THERE = {"styles/great_wave.jpg", "styles/scream.jpg", "styles/starry_night.jpg"}
+
+
+@EACH_PAGE
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if not link.startswith(("http:", "https:", "#")):
+            assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+@EACH_PAGE
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    for name in set(PATH.findall(page.read_text(encoding="utf-8"))) - NOT_THERE:
+        assert (ROOT / name).exists(), name
+
+
+def test_the_architecture_page_has_every_room_in_the_order_of_the_contract() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = [line for line in page.splitlines() if line.startswith("| `")]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = contracts["contracts"][0]["layers"]
+    row_of = {
+        name.removesuffix("/").removesuffix(".py"): number
+        for number, line in enumerate(table)
+        for name in re.findall(r"`([\w./]+)`", line.split("|")[1])
+    }
+    levels = [
+        [row_of[room] for room in layer.split(" | ")] for layer in layers if layer != "__main__"
+    ]
+    assert sum(map(len, levels)) == len(row_of)
+    for above, below in itertools.pairwise(levels):
+        assert max(above) < min(below)
+
+
+def test_every_file_of_a_walk_is_in_the_room_that_is_named() -> None:
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    walks = page.split("## A key of a YAML")[1]
+    named = set(re.findall(r"`(\w+/\w+\.py)`", walks))
+    assert len(named) > 15
+    for name in named:
+        assert (ROOT / "fast_style" / name).is_file(), name
+
+
+@pytest.mark.parametrize("name", fast_style.__all__)
+def test_every_public_name_is_on_the_page_of_the_api(name: str) -> None:
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    assert re.search(rf"^\| `{name}\b", page, re.MULTILINE)
+
+
+def test_every_shipped_model_has_a_card() -> None:
+    page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    cards = re.findall(r"^## `(\w+)`$", page, re.MULTILINE)
+    assert cards == [path.stem for path in shipped_models()]
