@@ -22,6 +22,7 @@ check: $(VENV)/dev
 # The pages that are made of the code and of the model files.
 docs: $(VENV)/dev
 	$(BIN)/python -m fast_style.config.reference docs/config.md
+	$(BIN)/python scripts/cards.py docs/models.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,7 +1,7 @@
 """Show photos in every style, as a page.
 
 The page shows each photo, each style image, and what each model makes of each photo; the pictures
-are JPEGs in images/gallery beside it.
+are JPEGs in images/gallery beside it. For the shipped models it also writes their cards, models.md.
 """
 
 import csv
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from cards import write as write_cards
 from torch import Tensor
 
 from fast_style.checkpoints.files import CheckpointError, find_model, load_model, shipped_models
@@ -130,6 +131,8 @@ def _gallery(options: Namespace) -> int:
         old.unlink()
     with atomic_write(options.output) as file:
         file.write(_page(list(photos), styles, credit_lines, _command(options)).encode())
+    if not options.models:
+        write_cards(options.output.with_name("models.md"))
     print(f"{options.output}: {len(files)} pictures, {_megabytes(files):.1f} MB")
     return 0
 

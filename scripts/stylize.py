@@ -2,4 +2,5 @@ import sys
 
 from fast_style.commands import main
 
-raise SystemExit(main(["stylize", *sys.argv[1:]]))
+if __name__ == "__main__":
+    raise SystemExit(main(["stylize", *sys.argv[1:]]))

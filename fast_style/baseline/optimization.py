@@ -2,7 +2,7 @@
 
 It minimises the `PerceptualLoss` that training minimises, over one image instead of over a
 network's weights. A step is one evaluation of the objective and its gradient; step 0 evaluates the
-initial image. Recipes (configs/baseline) name what is minimised, and how.
+initial image. Recipes (recipes/*.yaml) name what is minimised, and how.
 """
 
 import dataclasses

@@ -30,6 +30,9 @@ COMMANDS = {
     "check-data": "check folders of photos before a training",
 }
 
+# How OpenMP's threads wait for each other, of which PyTorch's own default is to spin: a core of
+# theirs that another program has holds up all of them. Asleep, they slow down in proportion.
+_WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
 # Set to anything but 0, this variable does what --traceback does.
 TRACEBACK_VARIABLE = "FAST_STYLE_TRACEBACK"
 # EX_SOFTWARE of sysexits.h: an internal error.
@@ -37,8 +40,10 @@ _BUG = 70
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `fast-style COMMAND ...`."""
+    """Run `fast-style COMMAND ...`: every program passes here, the doors in scripts/ too."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "torch" not in sys.modules:  # which reads it once; a library's caller has chosen already
+        os.environ.setdefault(*_WAITING)
     if arguments and arguments[0] in COMMANDS:
         module = importlib.import_module(f"fast_style.commands.{_module(arguments)}")
         return int(module.main(arguments[1:]))
@@ -76,11 +81,12 @@ def _module(arguments: Sequence[str]) -> str:
 def program(command: str = "") -> str:
     """Return how this program was called, with the command: what begins a line that works again.
 
-    A script in scripts/ is a command by itself.
+    A script in scripts/ is a command by itself, and knows those beside it.
     """
     called = Path(sys.argv[0])
-    if command and called.suffix == ".py" and called.stem == command.replace("-", "_"):
-        return str(called)
+    script = called.with_name(f"{command.replace('-', '_')}.py")
+    if called == script or (called.stem.replace("_", "-") in COMMANDS and script.is_file()):
+        return str(script)
     as_module = called.name == "__main__.py" and called.parent.name == "fast_style"
     name = "python -m fast_style" if as_module else "fast-style"
     return f"{name} {command}".rstrip()

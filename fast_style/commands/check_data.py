@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fast_style.commands import run
+from fast_style.commands import program, run
 from fast_style.commands.options import Parser, command_parser, pixels
 from fast_style.config import DataConfig, TrainingConfig
 from fast_style.data import ContentImages, Draw, decoded_edge
@@ -160,7 +160,7 @@ def _as_text(report: dict[str, Any]) -> str:
     lines += [
         f"loading: {rate:,.0f} images/s a core, so data.workers {workers} feeds a step of "
         f"{batch_size} every {batch_size / rate / workers * 1e3:.1f} ms",
-        "  (how long the step itself takes: fast-style train --dry-run)",
+        f"  (how long the step itself takes: {program('train')} --dry-run)",
         f"{report['steps']:,} steps of {batch_size}: each photo {report['epochs']:,.1f} times, "
         f"{report['loading_seconds'] / 60:,.1f} minutes of loading beside the steps",
         f"data.cache would take {report['cache_bytes'] / 1e9:,.2f} GB",

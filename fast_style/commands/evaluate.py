@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
 from fast_style.commands import check_writable, run
-from fast_style.commands.card import add_card_options
+from fast_style.commands.card import add_card_options, asks_for_card, report
 from fast_style.commands.options import (
     Parser,
     add_device,
@@ -28,6 +28,7 @@ from fast_style.commands.options import (
     counts,
 )
 from fast_style.config import ConfigError, flatten, locate
+from fast_style.config.places import source_of
 from fast_style.data import center_crops
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
@@ -48,7 +49,9 @@ from fast_style.training.monitors import TensorBoardMonitor
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare; exit 0 when all is done, 2 with one line on a mistake."""
     options = parser().parse_args(arguments)
-    return run(lambda: _evaluate(options), options=options)
+    return run(
+        lambda: report(options) if asks_for_card(options) else _evaluate(options), options=options
+    )
 
 
 def parser() -> Parser:
@@ -170,8 +173,10 @@ def _check_style(model: Model, named: Path | None) -> None:
     except ConfigError:  # a package that is not installed
         is_there = False
     if not is_there:
+        page = source_of(Path(image))
         raise UserError(
             f"the model's style image, {image}, is not here ({Path.cwd()}): name it with --style"
+            + (f"; {page} says where to get it" if page else "")
         )
 
 

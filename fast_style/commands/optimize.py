@@ -27,11 +27,12 @@ from fast_style.commands.options import (
     add_set,
     command_parser,
 )
-from fast_style.config import BaselineConfig, load_recipe, to_dict
+from fast_style.config import BaselineConfig, load_recipe, locate, to_dict
+from fast_style.config.places import source_of
 from fast_style.devices import resolve_device
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
-from fast_style.images import format_of, load_image, resize_long_edge, save_image
+from fast_style.images import ImageError, format_of, load_image, resize_long_edge, save_image
 from fast_style.networks.vgg import layer_indices
 from fast_style.objective.losses import Losses
 from fast_style.objective.weights import classify, load_vgg
@@ -132,9 +133,8 @@ def _optimize(options: Namespace) -> int:
             "for each --style"
         )
     device = resolve_device(options.device)
-    content, *styles = [
-        load_image(path)[None].to(device) for path in (options.content, *options.style)
-    ]
+    content = load_image(options.content)[None].to(device)
+    styles = [_load_style(path)[None].to(device) for path in options.style]
     baseline = Baseline(config, content, styles, shares=shares)
     monitors: list[Monitor] = [ProgressMonitor("optimization")]
     if options.log_dir:
@@ -161,6 +161,15 @@ def _optimize(options: Namespace) -> int:
         file=sys.stderr,
     )
     return 128 + (stopped_by or [signal.SIGINT])[0]
+
+
+def _load_style(path: Path) -> Tensor:
+    """Load a style image, (3, H, W). Raises UserError: of a painting, with where to get it."""
+    try:
+        return load_image(locate(path, key="--style"))
+    except ImageError as error:
+        page = "" if path.exists() else source_of(path)
+        raise UserError(f"{error}; {page} says where to get it" if page else str(error)) from None
 
 
 def _size_overrides(size: str | None) -> list[str]:

@@ -41,7 +41,11 @@ def command_parser(command: str, description: str | None, *, examples: Sequence[
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add --config, which a style's commands need."""
     parser.add_argument(
-        "--config", required=True, type=Path, metavar="YAML", help="the style's config file"
+        "--config",
+        required=True,
+        type=Path,
+        metavar="YAML",
+        help="the style's config: a shipped one's name, as wave, or a YAML file",
     )
 
 

@@ -11,6 +11,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -26,7 +27,7 @@ from fast_style.commands.options import (
     command_parser,
     count,
 )
-from fast_style.config import to_dict
+from fast_style.config import find_config, to_dict
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
 from fast_style.evaluation.sweep import (
@@ -122,9 +123,10 @@ def parser() -> Parser:
 
 
 def _sweep(options: Namespace) -> int:
-    combinations = plan(options.config, options.set)
+    file = find_config(options.config)
+    combinations = plan(file, options.set)
     for combination in combinations:
-        check_paths(options.config, combination.config)
+        check_paths(file, combination.config)
     check(combinations, options.mode)
     resolve_device(options.device)
     config = combinations[0].config
@@ -137,7 +139,6 @@ def _sweep(options: Namespace) -> int:
     stopped_by, should_stop = catch_signals()
     folder = options.output or Path("checkpoints", f"sweep-{config.name}")
     check_folder(folder)
-    estimate = _Estimate()
     job = Job(
         mode=options.mode,
         photos=choose(photos, options.n),
@@ -146,10 +147,9 @@ def _sweep(options: Namespace) -> int:
         steps=options.steps or _STEPS[options.mode],
         folder=folder,
         device=options.device,
-        on_step=estimate.step,
         should_stop=should_stop,
     )
-    estimate.steps = _announce(combinations, job)
+    job = replace(job, on_step=_Estimate(_announce(combinations, job)).step)
     failures: dict[int, str] = {}
     for index, combination in enumerate(combinations):
         start = time.perf_counter()
@@ -177,8 +177,8 @@ def _sweep(options: Namespace) -> int:
 class _Estimate:
     """Measures the first steps, then prints once how long all of them will take."""
 
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
         self._done = 0
         self._start = 0.0
 
@@ -189,7 +189,7 @@ class _Estimate:
             self._start = time.perf_counter()
         if self._done == 1 + _TIMED_STEPS:
             seconds = (time.perf_counter() - self._start) / _TIMED_STEPS
-            minutes = seconds * (self.steps - self._done) / 60
+            minutes = seconds * (self._steps - self._done) / 60
             print(f"{seconds:.2f} s a step: about {minutes:.1f} minutes", flush=True)
 
 

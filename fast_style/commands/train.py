@@ -17,7 +17,7 @@ import yaml
 
 from fast_style import distributed
 from fast_style.checkpoints.files import find_model, load_model
-from fast_style.commands import catch_signals, check_folder, run
+from fast_style.commands import catch_signals, check_folder, program, run
 from fast_style.commands.options import (
     Parser,
     add_config,
@@ -27,7 +27,7 @@ from fast_style.commands.options import (
     check_paths,
     command_parser,
 )
-from fast_style.config import Config, load_config, to_dict
+from fast_style.config import Config, find_config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.training import default_run_dir, train
@@ -101,8 +101,9 @@ def _train(options: Namespace) -> int:
     with distributed.together():
         if options.max_minutes is not None:
             check_minutes(options.max_minutes, name="--max-minutes")
-        config = load_config(options.config, overrides=options.set)
-        check_paths(options.config, config)
+        file = find_config(options.config)
+        config = load_config(file, overrides=options.set)
+        check_paths(file, config)
     run_dir = options.run_dir or default_run_dir(config)
     if options.dry_run:
         return _dry_run(config, run_dir, options)
@@ -120,7 +121,7 @@ def _train(options: Namespace) -> int:
         if distributed.is_main():
             print(result.model, flush=True)
             model = result.model if options.run_dir else config.name
-            print(f"try: fast-style stylize --model {model} photo.jpg", file=sys.stderr)
+            print(f"try: {program('stylize')} --model {model} photo.jpg", file=sys.stderr)
         return 0
     if distributed.is_main():
         print(

@@ -93,7 +93,7 @@ def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
         elif root.is_dir():
             found += _walk(root, others)
         else:
-            raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root)}")
+            raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root, named)}")
     unique = sorted(dict.fromkeys(found))
     if others:
         log.info("%s: %s", ", ".join(map(str, roots)), table.left_out(others))
@@ -251,10 +251,10 @@ def _is_plain(pixels: npt.NDArray[np.uint8]) -> bool:
     return int(np.ptp(pixels, axis=(0, 1)).max()) <= _BAND_TOLERANCE
 
 
-def _where_to_get(root: Path) -> str:
+def _where_to_get(root: Path, named: str) -> str:
     if "coco" not in root.parts:
         return ""
-    return (
-        "; COCO's are at https://cocodataset.org/#download (train2017.zip, 18 GB), any others will "
-        "do (data.train), and configs/quickstart.yaml needs none"
-    )
+    cure = "; COCO's are at https://cocodataset.org/#download (train2017.zip, 18 GB), any others do"
+    if named != "data.train":
+        return cure
+    return f"{cure}: --set data.train=photos/, and --config quickstart.yaml needs none"

@@ -17,6 +17,7 @@ from torch import Tensor
 from fast_style import distributed
 from fast_style.checkpoints.files import SHIPPED, find_model, load_model
 from fast_style.config import Config, ConfigError, DataConfig, LossConfig, StyleConfig
+from fast_style.config.places import source_of
 from fast_style.data import ContentImages, center_crops
 from fast_style.data.cache import open_cache
 from fast_style.data.photos import find_images, hold_out, scan_images
@@ -175,9 +176,8 @@ def load_style_image(style: StyleConfig) -> Tensor:
 def _where_to_get(path: Path) -> str:
     if path.is_absolute():
         return ""
-    readme = Path("styles/README.md")
-    if path.parent == readme.parent and readme.is_file():
-        return f"; {readme} says where to get it"
+    if page := source_of(path):
+        return f"; {page} says where to get it"
     return f" in {Path.cwd()}, where relative paths begin"
 
 

@@ -7,6 +7,7 @@ import torch
 from fast_style.checkpoints import files as checkpoint
 from fast_style.checkpoints.files import save_model
 from fast_style.commands import main
+from fast_style.config import places
 from fast_style.networks.transformer import TransformerNet
 
 CERTIFICATE = {"size": 256, "initial": "content", "steps": 63, "baseline_steps": 200}
@@ -20,6 +21,7 @@ CONFIG = {
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    monkeypatch.setattr(places, "CONFIGS", tmp_path / "shipped-configs")
     return tmp_path
 
 
@@ -58,6 +60,14 @@ def test_each_model_is_a_line_of_a_table_and_configs_without_one_are_named(
     assert capsys.readouterr().out.splitlines() == [
         *table,
         "a config but no model: sea (fast-style train --config configs/sea.yaml makes one)",
+    ]
+    (shipped / "shipped-configs").mkdir()
+    for name in ("wave", "lake"):
+        (shipped / "shipped-configs" / f"{name}.yaml").touch()
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        *table,
+        "a config but no model: lake, sea (fast-style train --config lake makes one)",
     ]
 
 
