@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from fast_style.checkpoints.importing import SUPPORTED, find_state_dict, import_network
-from fast_style.checkpoints.recognition import is_safetensors, pickled, read_safetensors, what_it_is
+from fast_style.checkpoints.recognition import pickled, what_it_is
+from fast_style.checkpoints.safe_weights import is_safetensors, read_safetensors
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.networks.building import DEFAULT_KIND, KINDS, build_network
@@ -65,14 +66,23 @@ def save_model(
 
     `metadata` is plain data; the version that writes is added to it.
     """
+    return _save(Path(path), model_data(network, metadata=metadata, dtype=dtype))
+
+
+def model_data(
+    network: TransformerNet,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Any]:
+    """Return what a model file holds: see `save_model`."""
     weights = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
-    data = {
+    return {
         "format": MODEL_FORMAT,
         "network": network.spec(),
         "weights": {key: value.contiguous() for key, value in weights.items()},
         "metadata": {"version": __version__, **(metadata or {})},
     }
-    return _save(Path(path), data)
 
 
 def load_model(source: str | Path | bytes | BinaryIO) -> Model:
@@ -242,8 +252,8 @@ def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
         # A stream has no name by which to tell more.
         if stream is None and (reason := what_it_is(path)):
             raise CheckpointError(f"{path}: {reason}")
-        if stream is None and is_safetensors(path):
-            return read_safetensors(path)
+        if is_safetensors(stream or path):
+            return read_safetensors(stream or path)
         with torch.serialization.safe_globals(_NUMPY_NUMBERS):
             data = torch.load(stream or path, map_location="cpu", weights_only=True)
     except CheckpointError:

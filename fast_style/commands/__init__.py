@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
+from fast_style.memory import is_memory_error, keep_freed_memory
 from fast_style.version import __version__
 
 COMMANDS = {
@@ -25,6 +26,7 @@ COMMANDS = {
     "sweep": "try settings of a config side by side",
     "models": "list the shipped models, or describe one",
     "convert": "rewrite another project's model as one of this program",
+    "export": "write a model for other programs: ONNX, .pt2, safetensors",
     "check-data": "check folders of photos before a training",
 }
 
@@ -43,8 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "torch" not in sys.modules:  # which reads it once; a library's caller has chosen already
         os.environ.setdefault(*_WAITING)
     if arguments and arguments[0] in COMMANDS:
-        name = arguments[0].replace("-", "_")
-        module = importlib.import_module(f"fast_style.commands.{name}")
+        module = importlib.import_module(f"fast_style.commands.{_module(arguments)}")
         return int(module.main(arguments[1:]))
     typed = program()
     usage = f"usage: {typed} COMMAND ...\n\ncommands:\n" + "".join(
@@ -66,6 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         file=sys.stderr,
     )
     return 2
+
+
+def _module(arguments: Sequence[str]) -> str:
+    """Return the name of a command's module."""
+    # An exported model runs without torch, which takes longer to import than a photo to stylize.
+    exported = any(argument.lower().endswith(".onnx") for argument in arguments[1:])
+    if arguments[0] == "stylize" and exported:
+        return "stylize_exported"
+    return arguments[0].replace("-", "_")
 
 
 def program(command: str = "") -> str:
@@ -90,10 +100,8 @@ def run(
     A user's mistake, or what the operating system refuses, is one line and exit code 2; anything
     else is a bug of this program: its traceback, a line that calls it a bug, and exit code 70. The
     parsed `options` hold whether all tracebacks are wanted. `keep_up_to` is for
-    `devices.keep_freed_memory`.
+    `memory.keep_freed_memory`.
     """
-    from fast_style.devices import keep_freed_memory  # with it comes torch: not for --help
-
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory(up_to=keep_up_to)
     try:
@@ -135,8 +143,6 @@ def _report(error: Exception, *, with_traceback: bool) -> int:
 
 def _as_mistake(error: Exception) -> str | None:
     """Return one line for an error that is not this program's own, None for a bug."""
-    from fast_style.devices import is_memory_error
-
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):

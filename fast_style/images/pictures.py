@@ -5,10 +5,7 @@ colour profile is converted, and a picture that came with a profile leaves with 
 """
 
 import dataclasses
-import io
 from collections.abc import Iterable
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fast_style.files import atomic_write
-from fast_style.images import rowwise, table
+from fast_style.images import table
 from fast_style.images.decoding import (
     Channels,
     Decoded,
@@ -30,13 +26,13 @@ from fast_style.images.decoding import (
     opened,
     with_bits,
 )
-from fast_style.images.encoding import check_size, encode, format_of
-from fast_style.images.metadata import Metadata, fitting, read_metadata
-from fast_style.images.rowwise import Rows
+from fast_style.images.encoding import check_size, format_of
+from fast_style.images.metadata import Metadata, read_metadata
 from fast_style.images.tensors import (
     to_float,
     to_uint8,
 )
+from fast_style.images.writing import unwritable, write_arrays
 
 _SMALLEST_STYLE = 64
 
@@ -101,41 +97,17 @@ def write_picture(
         file_format = format_of(output) if isinstance(output, Path) else nearest_format(picture)
     colors = picture.pixels.permute(1, 2, 0).numpy()
     alpha = None if picture.alpha is None else picture.alpha.numpy()
-    ready = ready or [slice(0, len(colors))]
-    notes = []
-    as_they_come = file_format in rowwise.formats()
-    if not as_they_come:
-        for _ in ready:
-            pass
-        colors, alpha = with_bits(colors, 8), None if alpha is None else with_bits(alpha, 8)
-    if alpha is not None and not table.written_as(file_format).alpha:
-        notes.append(f"its transparency is now white: {file_format} has none")
-        colors, alpha = on_white(colors, alpha), None
-    metadata, lost = fitting(picture.metadata if keep_metadata else Metadata(), file_format)
-    notes += lost
-    write = partial(
-        encode,
-        rows=Rows(colors=colors, alpha=alpha, ready=ready),
+    return write_arrays(
+        colors,
+        alpha,
+        output,
         file_format=file_format,
         quality=quality,
         tagged=picture.tagged,
-        metadata=dataclasses.replace(metadata, made_with=made_with),
+        metadata=picture.metadata if keep_metadata else Metadata(),
+        ready=ready,
+        made_with=made_with,
     )
-    try:
-        if isinstance(output, Path) and as_they_come:
-            with atomic_write(output) as file:
-                write(file)
-            return tuple(notes)
-        # Given a file, Pillow takes a short write, as of a full disk, for a whole one; and to a
-        # stream a part of a picture is worse than none.
-        encoded = io.BytesIO()
-        write(encoded)
-        with atomic_write(output) if isinstance(output, Path) else nullcontext(output) as file:
-            file.write(encoded.getbuffer())
-            file.flush()
-    except (OSError, ImageError) as error:
-        raise _unwritable(output, error) from None
-    return tuple(notes)
 
 
 def check_fits(output: Path | BinaryIO, file_format: str, height: int, width: int) -> None:
@@ -143,7 +115,7 @@ def check_fits(output: Path | BinaryIO, file_format: str, height: int, width: in
     try:
         check_size(file_format, width, height)
     except ImageError as error:
-        raise _unwritable(output, error) from None
+        raise unwritable(output, error) from None
 
 
 def nearest_format(picture: Picture) -> str:
@@ -220,11 +192,6 @@ def set_depth(picture: Picture, bits: int) -> Picture:
         pixels=torch.from_numpy(colors).permute(2, 0, 1),
         alpha=None if alpha is None else torch.from_numpy(alpha),
     )
-
-
-def _unwritable(output: Path | BinaryIO, error: Exception) -> ImageError:
-    name = output if isinstance(output, Path) else "output stream"
-    return ImageError(f"{name}: cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 def _flat(decoded: Decoded) -> Channels:
