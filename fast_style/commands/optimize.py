@@ -162,7 +162,7 @@ def _optimize(options: Namespace) -> int:
 
 
 def _load_style(path: Path) -> Tensor:
-    """Load a style image, (3, H, W). Raises UserError, with the source of a painting not shipped."""
+    """Load a style image, (3, H, W). Raises UserError, with the page that says where to get it."""
     try:
         return load_image(locate(path, key="--style"))
     except ImageError as error:
