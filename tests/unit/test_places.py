@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import tomllib
 from synthetic import photo
 
 from fast_style.commands import main
