@@ -23,7 +23,6 @@ from fast_style.objective.losses import Losses
 from fast_style.training.faults import Guard
 from fast_style.training.inputs import prepare_together, with_start
 from fast_style.training.locking import RunLock
-from fast_style.training.measures import SMALLEST, card_scalars
 from fast_style.training.monitors import Monitor
 from fast_style.training.pace import TimeLimit, check_minutes
 from fast_style.training.reports import Reports
@@ -35,8 +34,6 @@ log = logging.getLogger(__name__)
 
 # After a non-finite step the weights go back to the last snapshot.
 _SNAPSHOT_EVERY = 100
-# A report card takes a loss network's passes of its own: a few images are enough for its medians.
-_JUDGED = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -297,16 +294,8 @@ class _Run:
         return True
 
     def _validate(self) -> None:
-        self.reports.validation(self.trainee.step, self.trainee.validate, self._judge)
-
-    def _judge(self) -> dict[str, float]:
-        """Return a report card of some held-out images, where they are large enough for one."""
-        inputs = self.inputs
-        if self.config.training.image_size < SMALLEST:
-            return {}
-        content = to_float(inputs.validation[:_JUDGED].to(inputs.device))
-        stylized = self.trainee.stylize(content).clamp(0, 1)
-        return card_scalars(content, stylized, inputs.criterion, inputs.style_image)
+        trainee = self.trainee
+        self.reports.validation(trainee.step, trainee.validate, trainee.judge)
 
     def _show_previews(self) -> None:
         self.reports.previews(self.trainee.step, self.inputs.previews, self.trainee.stylize)

@@ -15,8 +15,11 @@ from fast_style.images import to_float
 from fast_style.networks.vgg import VGGFeatures
 from fast_style.objective.losses import TERMS, Losses, PerceptualLoss
 from fast_style.training.inputs import Inputs
+from fast_style.training.measures import SMALLEST, card_scalars
 from fast_style.training.schedule import Plan, first_steps, learning_rate_at
 
+# A report card takes passes of the loss network of its own: a few images are enough for medians.
+_JUDGED = 4
 # Compiling takes about a minute, which a shorter run does not win back.
 _STEPS_WORTH_COMPILING = 2000
 
@@ -180,6 +183,15 @@ class Trainee:
         totals = distributed.total(torch.tensor(list(sums.values()), dtype=torch.float64)).tolist()
         count = len(self.inputs.validation)
         return {name: value / count for name, value in zip(sums, totals, strict=True)}
+
+    def judge(self) -> dict[str, float]:
+        """Return a report card of some held-out images, where they are large enough for one."""
+        inputs = self.inputs
+        content = to_float(inputs.validation[:_JUDGED].to(inputs.device))
+        if content.shape[-1] < SMALLEST:
+            return {}
+        stylized = self.stylize(content).clamp(0, 1)
+        return card_scalars(content, stylized, inputs.criterion, inputs.style_image)
 
 
 def worth_compiling(config: TrainingConfig, device: torch.device) -> bool:

@@ -197,8 +197,8 @@ def test_terms_are_those_of_the_formula_with_real_weights(recipe: str) -> None:
     compare(recipe, features, size=256)
 
 
-def test_all_recipes_are_there_and_in_the_repositorys_folder(repository: Path) -> None:
-    folder = repository / "configs" / "baseline"
+def test_all_recipes_are_there_and_in_the_packages_folder(repository: Path) -> None:
+    folder = repository / "fast_style" / "baseline" / "recipes"
     assert {path.stem for path in folder.glob("*.yaml")} == RECIPES
     for recipe in RECIPES:
         assert load_recipe(recipe).name == recipe

@@ -498,6 +498,7 @@ def test_a_finished_run_says_so_at_once_and_begins_nothing(
     first = run(config, tmp_path)
     monkeypatch.setattr("fast_style.training.run.prepare_together", None)
     recorder = Recorder()
+    caplog.clear()
     with caplog.at_level(logging.INFO):
         assert run(config, tmp_path, monitors=[recorder]) == first
     assert recorder.started == []
