@@ -40,7 +40,6 @@ def parser() -> Parser:
         "export",
         __doc__,
         examples=(
-            "--model wave -o wave.onnx",
             "--model wave -o wave.onnx --io float --size 720x1280",
             "--model wave -o wave/model.safetensors",
         ),

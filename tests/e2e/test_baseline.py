@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import yaml
@@ -26,9 +27,7 @@ def command(name: str, *arguments: object) -> list[str]:
 def run_script(
     name: str, *arguments: object, cwd: Path, code: int = 0
 ) -> "subprocess.CompletedProcess[str]":
-    result = subprocess.run(
-        command(name, *arguments), cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+    result = processes.run(command(name, *arguments), cwd=cwd)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     return result

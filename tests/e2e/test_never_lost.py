@@ -1,11 +1,12 @@
 """What can end a long run at night: each is one line, and what was trained is on the disk."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import processes
 import pytest
 import torch
 from synthetic import write_photos
@@ -68,7 +69,7 @@ Trainee.update = disturbed
 sys.exit(main(sys.argv[2:]))
 """
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., "CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -76,18 +77,14 @@ def run(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Run:
     """Train in `tmp_path`, with an accident on the way or without; photos are in `photos`."""
     write_photos(tmp_path / "photos", 8)
 
-    def make(
-        accident: str | None = None, *, workers: int = 0
-    ) -> "subprocess.CompletedProcess[str]":
+    def make(accident: str | None = None, *, workers: int = 0) -> "CompletedProcess[str]":
         config = tiny_yaml(
             {"data.train": "photos", "data.workers": workers, "training.checkpoint_every": 4}
         )
         driver = ["-c", DRIVER, accident] if accident else [str(TRAIN)]
-        return subprocess.run(
+        return processes.run(
             [sys.executable, *driver, "--config", config.name, "--run-dir", "run"],
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
             timeout=300,
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         )
@@ -95,7 +92,7 @@ def run(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Run:
     return make
 
 
-def assert_one_line(result: "subprocess.CompletedProcess[str]", *parts: str) -> None:
+def assert_one_line(result: "CompletedProcess[str]", *parts: str) -> None:
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     (error,) = (line for line in result.stderr.splitlines() if "error: " in line)

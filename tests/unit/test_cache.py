@@ -4,13 +4,13 @@ import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from kinds import READABLE
 from PIL import Image
@@ -281,7 +281,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_believed(
     paths: list[Path], folder: Path, builds: list[Path]
 ) -> None:
     command = [sys.executable, "-c", KILLED, folder, *paths]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert processes.run(command).returncode == -signal.SIGKILL
     (left,) = names_in(folder)
     assert left.startswith(".")
     assert left.endswith(".tmp")

@@ -1,13 +1,13 @@
 """Other projects' checkpoints, each against a plain statement of that project's network."""
 
 import os
-import subprocess
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import torch.nn.functional as F
@@ -405,12 +405,8 @@ def test_convert_writes_a_model_of_this_program(tmp_path: Path, repository: Path
     source = save(tmp_path / "a.model", examples("upsample_conv{}", times=2).state_dict())
     before = source.read_bytes()
     output = tmp_path / "b.pth"
-    done = subprocess.run(
-        [sys.executable, repository / "scripts" / "convert.py", source, output],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    script = repository / "scripts" / "convert.py"
+    done = processes.run([sys.executable, script, source, output])
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{output}: from yakhyo, width {W}\n"
     assert torch.load(output, weights_only=True)["format"] == "fast-style/1"

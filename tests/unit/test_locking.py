@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
+import processes
 import pytest
 from runs import run
 
@@ -27,7 +29,8 @@ print(os.getpid(), flush=True)
 time.sleep(60)
 """
 
-Holder = Callable[[Path], "subprocess.Popen[str]"]
+Holding: TypeAlias = "processes.Process | subprocess.Popen[str]"
+Holder = Callable[[Path], Holding]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the holder forks")
 
 
@@ -36,22 +39,20 @@ def hold() -> Iterator[Holder]:
     """Start a process that trains in a folder, with one of its own; both end with the test."""
     holders = []
 
-    def start(folder: Path) -> "subprocess.Popen[str]":
+    def start(folder: Path) -> Holding:
         command = [sys.executable, "-c", HOLDER, str(folder)]
-        holder = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        reading, writing = os.pipe()
+        holder = processes.start(command, stdout=writing, start_new_session=True)
         holders.append(holder)
-        assert holder.stdout is not None
-        assert holder.stdout.readline().strip() == str(holder.pid)
+        os.close(writing)
+        with os.fdopen(reading) as output:
+            assert output.readline().strip() == str(holder.pid)
         return holder
 
     yield start
     for holder in holders:
         os.killpg(holder.pid, signal.SIGKILL)
         holder.wait()
-        assert holder.stdout is not None
-        holder.stdout.close()
 
 
 def test_a_second_training_in_a_folder_is_refused_until_the_first_has_gone(

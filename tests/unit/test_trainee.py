@@ -45,15 +45,14 @@ def test_a_gradient_is_clipped_to_the_norm_asked_for(trainee: Trainee) -> None:
 
 
 def test_a_plan_says_how_many_steps_see_small_crops(tiny_config: MakeConfig) -> None:
-    config = tiny_config(
-        {"training.steps": 20, "training.first_share": 0.4, "training.first_size": 16}
-    )
+    sizes = {"training.image_size": 48, "training.first_size": 32}
+    config = tiny_config({**sizes, "training.steps": 20, "training.first_share": 0.4})
     trainee = Trainee(config, prepare(config, device="cpu"))
     images = trainee.inputs.images
     assert images.first_steps == 8
     batches = content_batches(images, 1, size_at=trainee.crop_size_at)
     trainee.follow(Plan(steps=5))
-    assert [next(batches).pixels.shape[-1] for _ in range(4)] == [16, 16, 32, 32]
+    assert [next(batches).pixels.shape[-1] for _ in range(4)] == [32, 32, 48, 48]
 
 
 @pytest.mark.slow
