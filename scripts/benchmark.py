@@ -1,4 +1,4 @@
-from fast_style.commands.benchmark import main
+from benchmarks import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,4 +1,6 @@
 import copy
+import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,8 +26,27 @@ settings.load_profile("fast-style")
 # A shell that starts the tests in the background would make what they start deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# These tensors are too small to share among threads. (The processes in e2e use the default.)
+# These tensors are too small to share among threads, and other tests run on the other cores.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide accelerators, from the processes that tests start too, unless `-m gpu` asks for them."""
+    if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        torch.backends.mps.is_available = lambda: False
+
+
+@pytest.fixture(scope="session")
+def gpu() -> torch.device:
+    """The accelerator of this machine, for tests marked `gpu`."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    pytest.skip("there is no accelerator, or it is hidden: it is for `pytest -m gpu`")
 
 
 @pytest.fixture(autouse=True)

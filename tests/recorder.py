@@ -4,8 +4,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from fast_style.training.monitors import NullMonitor
 
-class Recorder:
+
+class Recorder(NullMonitor):
     """Keeps everything that a run reports."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fast_style import training
-from fast_style.checkpoint import load_model
+from fast_style.checkpoints.files import load_model
 from fast_style.config import Config
 from fast_style.training import train
 

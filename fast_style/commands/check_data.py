@@ -1,23 +1,24 @@
-"""`scripts/check_data.py DIR ...`: what a training would find in folders of photos.
+"""Check folders of photos before a training: sizes, damage, duplicates, speed of loading.
 
-Every file is decoded, so what is broken is named here and not hours later.
+Every file is decoded, so that a broken one is named now and not hours into a training.
 """
 
-import argparse
 import json
 import math
 import os
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fast_style.cache import bytes_needed
-from fast_style.commands import run
+from fast_style.commands import program, run
+from fast_style.commands.options import Parser, command_parser, pixels
 from fast_style.config import DataConfig, TrainingConfig
 from fast_style.data import ContentImages, Draw, decoded_edge
-from fast_style.photos import (
+from fast_style.data.cache import bytes_needed
+from fast_style.data.photos import (
     MAXIMUM_UNREADABLE,
     MINIMUM_EDGE,
     Scan,
@@ -25,7 +26,7 @@ from fast_style.photos import (
     inspect_images,
 )
 
-# The loader is timed on so many photos, and no longer than this.
+# The most photos on which the loader is timed, and the most seconds.
 _TIMED_PHOTOS = 400
 _TIMED_SECONDS = 3
 _FRAMED_HINT = " (a frame or padding is trained on as well: better cropped away)"
@@ -33,23 +34,35 @@ _FRAMED_HINT = " (a frame or padding is trained on as well: better cropped away)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check; exit 0 when all files are usable, 1 when some are not, 2 on a mistake."""
-    parser = argparse.ArgumentParser(prog="check_data.py", description=__doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="photos, or a photo")
-    parser.add_argument(
-        "--image-size", type=_size, default=TrainingConfig().image_size, help="of the crops"
+    options = parser().parse_args(arguments)
+    return run(lambda: _check(options), options=options)
+
+
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "check-data",
+        __doc__,
+        examples=("photos/", "photos/ more/photo.jpg --image-size 192 --json"),
     )
-    parser.add_argument("--json", action="store_true", help="print every number as JSON")
-    options = parser.parse_args(arguments)
-    return run(lambda: _check(options))
+    parser.add_argument(
+        "folders", nargs="+", type=Path, metavar="DIR", help="folder of photos, or one photo"
+    )
+    size = TrainingConfig().image_size
+    parser.add_argument(
+        "--image-size",
+        type=pixels,
+        default=size,
+        metavar="PIXELS",
+        help=f"side of the training's square crops, from 1 on (default: {size})",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print every number as JSON (default: as text)"
+    )
+    return parser
 
 
-def _size(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of pixels")
-    return int(text)
-
-
-def _check(options: argparse.Namespace) -> int:
+def _check(options: Namespace) -> int:
     paths = find_images(options.folders)
     scan = inspect_images(paths, decoded=len(paths))
     report = _report(scan, options.image_size)
@@ -58,7 +71,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _report(scan: Scan, image_size: int) -> dict[str, Any]:
-    """Give everything that is told, as plain data."""
+    """Return everything that the command reports, as plain data."""
     report: dict[str, Any] = {
         "files": len(scan.usable) + len(scan.unreadable) + len(scan.too_small),
         "usable": len(scan.usable),
@@ -92,7 +105,7 @@ def _report(scan: Scan, image_size: int) -> dict[str, Any]:
 
 
 def _duplicates(paths: Sequence[Path]) -> list[list[str]]:
-    """Group the files that have the same bytes; only those of one size are read."""
+    """Group the files that have the same bytes; only files of equal size are read."""
     by_size: dict[int, list[Path]] = {}
     for path in paths:
         by_size.setdefault(path.stat().st_size, []).append(path)
@@ -147,7 +160,7 @@ def _as_text(report: dict[str, Any]) -> str:
     lines += [
         f"loading: {rate:,.0f} images/s a core, so data.workers {workers} feeds a step of "
         f"{batch_size} every {batch_size / rate / workers * 1e3:.1f} ms",
-        "  (how long the step itself takes: scripts/train.py --dry-run)",
+        f"  (how long the step itself takes: {program('train')} --dry-run)",
         f"{report['steps']:,} steps of {batch_size}: each photo {report['epochs']:,.1f} times, "
         f"{report['loading_seconds'] / 60:,.1f} minutes of loading beside the steps",
         f"data.cache would take {report['cache_bytes'] / 1e9:,.2f} GB",

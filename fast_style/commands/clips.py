@@ -1,16 +1,14 @@
 """What `stylize` does with clips: video files, animations, numbered pictures."""
 
 import argparse
-import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from fast_style import distributed
-from fast_style.checkpoint import CheckpointError, find_model
+from fast_style.checkpoints.files import CheckpointError, find_model
 from fast_style.stylization import Stylizer
 from fast_style.video import (
     Coding,
@@ -23,40 +21,6 @@ from fast_style.video import (
 )
 
 _NOT_FOR_CLIPS = ("sheet", "format", "depth", "keep_metadata", "manifest", "json", "recursive")
-
-
-def add_clip_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that only clips have."""
-    clips = parser.add_argument_group("clips")
-    clips.add_argument(
-        "--codec",
-        metavar="NAME",
-        help="h264, hevc, av1, vp9, prores or ffv1 (default: by the output's ending)",
-    )
-    clips.add_argument(
-        "--pixel-format",
-        metavar="NAME",
-        help="how colours are stored, as FFmpeg names it: yuv444p (default: the codec's usual)",
-    )
-    clips.add_argument(
-        "--steady",
-        action=argparse.BooleanOptionalAction,
-        help="blend along the motion, against flicker (default: where the file has motion vectors)",
-    )
-    clips.add_argument(
-        "--rate",
-        type=_rate,
-        default=Fraction(25),
-        metavar="FPS",
-        help="frames a second of numbered pictures, as 25 or 30000/1001 (default: 25)",
-    )
-    clips.add_argument(
-        "--workers",
-        type=_count,
-        metavar="N",
-        help="frames in work at once, each on one core; the result is the same (default: as many "
-        "as there are cores)",
-    )
 
 
 def has_clips(options: argparse.Namespace) -> bool:
@@ -168,16 +132,3 @@ class _Progress:
 
             self.bar = tqdm(total=total, initial=done - 1, unit="frame", dynamic_ncols=True)
         self.bar.update(done - self.bar.n)
-
-
-def _rate(text: str) -> Fraction:
-    with contextlib.suppress(ValueError, ZeroDivisionError):
-        if (rate := Fraction(text)) > 0:
-            return rate
-    raise argparse.ArgumentTypeError(f"{text!r} is no number of frames a second")
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)

@@ -1,11 +1,15 @@
-"""`scripts/evaluate.py --model wave --images DIR`: a network against the optimisation baseline."""
+"""Compare a network with the baseline: how many optimisation steps one forward pass is worth.
+
+Both minimise the objective that the network was trained with, at the same photos. --card judges the
+network's pictures instead, in seconds, and --against puts another model's beside them.
+"""
 
 import argparse
 import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -13,10 +17,23 @@ import torch
 import yaml
 from torch import Tensor
 
-from fast_style.checkpoint import Model, find_model, load_model, save_model
+from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
 from fast_style.commands import check_writable, run
+from fast_style.commands.card import add_card_options, asks_for_card, report
+from fast_style.commands.options import (
+    Parser,
+    add_device,
+    add_log_dir,
+    command_parser,
+    count,
+    counts,
+)
+from fast_style.config import ConfigError, flatten, locate
+from fast_style.config.places import source_of
 from fast_style.data import center_crops
+from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
+from fast_style.errors import UserError
 from fast_style.evaluation import (
     Certificate,
     Initial,
@@ -27,51 +44,88 @@ from fast_style.evaluation import (
 )
 from fast_style.files import atomic_write
 from fast_style.images import format_of, image_to_tensor, load_image, save_image, to_float
-from fast_style.monitoring import TensorBoardMonitor
-from fast_style.networks.transformer import TransformerNet
-from fast_style.photos import choose, find_images, scan_images
 from fast_style.stylization import Stylizer
+from fast_style.training.monitors import TensorBoardMonitor
 from fast_style.video import format_stability, measure_stability
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare; exit 0 when all is done, 2 with one line on a mistake."""
-    parser = argparse.ArgumentParser(prog="evaluate.py", description=__doc__)
-    parser.add_argument("--model", required=True, help="a model's name, or the path of its .pth")
-    parser.add_argument("--images", required=True, type=Path, help="held-out photos")
-    parser.add_argument("--n", type=_count, default=50, help="how many of them (default: 50)")
-    parser.add_argument("--sizes", type=_sizes, default=(256,), help="as in 256,512,1024")
+    options = parser().parse_args(arguments)
+    return run(
+        lambda: report(options) if asks_for_card(options) else _evaluate(options), options=options
+    )
+
+
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "evaluate",
+        __doc__,
+        examples=(
+            "--model wave --images photos/",
+            "--model my.pth --style my_painting.jpg --images photos/ --n 8 --sizes 256,512",
+        ),
+    )
+    parser.add_argument(
+        "--model", required=True, help="model to compare: its name, or the path of its .pth"
+    )
+    parser.add_argument(
+        "--images", required=True, type=Path, metavar="DIR", help="folder of held-out photos"
+    )
+    parser.add_argument(
+        "--n",
+        type=count,
+        default=50,
+        help="number of photos to use, from 1 on (default: 50, or all if fewer)",
+    )
+    parser.add_argument(
+        "--sizes",
+        type=counts,
+        default=(256,),
+        metavar="PIXELS",
+        help="sides of the square photos in pixels, as in 256,512 (default: 256)",
+    )
     parser.add_argument(
         "--initial",
         type=_initials,
         default=("content",),
         metavar="IMAGE",
-        help="where L-BFGS starts: content (default), noise as in the paper, or content,noise",
+        help="image that L-BFGS starts from: content (the photo), noise (as in the paper), or "
+        "both, as content,noise (default: content)",
     )
-    parser.add_argument("--steps", type=_count, default=200, help="of L-BFGS (default: 200)")
-    parser.add_argument("--style", type=Path, help="the model's style image, if it moved")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves")
-    parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
-    parser.add_argument("--stamp", action="store_true", help="store it in the model's metadata")
+    parser.add_argument(
+        "--steps",
+        type=count,
+        default=200,
+        help="number of L-BFGS steps for each photo, from 1 on (default: 200)",
+    )
+    parser.add_argument(
+        "--style",
+        type=Path,
+        metavar="FILE",
+        help="path of the model's style image (default: the one of its training)",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every number to this file (default: none)"
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the curves into this image (default: none)"
+    )
+    parser.add_argument(
+        "--stamp",
+        action="store_true",
+        help="store the result in the model file (default: leave the file as it is)",
+    )
     parser.add_argument(
         "--video-stability",
         action="store_true",
-        help="measure instead how much the model flickers under known motions (default: off)",
+        help="measure instead how much the pictures flicker under known motions (default: off)",
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    options = parser.parse_args(arguments)
-    return run(lambda: _evaluate(options))
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    return tuple(_count(size) for size in text.split(","))
+    add_log_dir(parser)
+    add_device(parser)
+    add_card_options(parser)
+    return parser
 
 
 def _initials(text: str) -> tuple[str, ...]:
@@ -92,8 +146,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.video_stability:
         return _measure_stability(options, path)
     model = load_model(path)
-    found = scan_images(find_images([options.images])).usable
+    found = scan_images(find_images([options.images], named="--images")).usable
     paths = list(center_crops(choose(found, options.n), max(options.sizes)))
+    _check_style(model, options.style)
     criterion = training_objective(model, style_image=options.style, device=options.device)
     smallest = torch.zeros(1, 3, *[min(options.sizes)] * 2, device=resolve_device(options.device))
     criterion(smallest, criterion.content_targets(smallest))
@@ -119,7 +174,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _measure_stability(options: argparse.Namespace, path: Path) -> int:
     stylizer = Stylizer(path, device=options.device)
-    found = scan_images(find_images([options.images])).usable
+    found = scan_images(find_images([options.images], named="--images")).usable
     photos = [load_image(photo) for photo in choose(found, options.n)]
     results = measure_stability(stylizer, photos)
     print(format_stability(results))
@@ -129,6 +184,24 @@ def _measure_stability(options: argparse.Namespace, path: Path) -> int:
         with atomic_write(options.json) as file:
             file.write(json.dumps(data, indent=1).encode())
     return 0
+
+
+def _check_style(model: Model, named: Path | None) -> None:
+    """Raise UserError, with the cure, where the model's style image is not in its place."""
+    config = model.metadata.get("config")
+    image = flatten(config).get("style.image") if isinstance(config, Mapping) else None
+    if named is not None or not isinstance(image, str):
+        return
+    try:
+        is_there = locate(Path(image), key="style.image").exists()
+    except ConfigError:  # a package that is not installed
+        is_there = False
+    if not is_there:
+        page = source_of(Path(image))
+        raise UserError(
+            f"the model's style image, {image}, is not here ({Path.cwd()}): name it with --style"
+            + (f"; {page} says where to get it" if page else "")
+        )
 
 
 def _write(
@@ -150,7 +223,7 @@ def _write(
             path,
             model.network.cpu(),
             metadata={**model.metadata, "quality": quality},
-            dtype=_stored_dtype(model.network),
+            dtype=stored_dtype(model.network),
         )
         print(f"stamped {path}")
 
@@ -167,10 +240,3 @@ def _log(folder: Path, model: Model, certificates: Sequence[Certificate], plot: 
     monitor.image(0, "certificate", plot)
     monitor.message(0, f"```\n{format_table(certificates)}\n```")
     monitor.close()
-
-
-def _stored_dtype(network: TransformerNet) -> torch.dtype:
-    """Say how the file holds the weights: a half-precision one has nothing that halving changes."""
-    weights = network.state_dict().values()
-    halved = all(torch.equal(weight.half().float(), weight) for weight in weights)
-    return torch.float16 if halved else torch.float32

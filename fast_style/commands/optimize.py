@@ -1,11 +1,14 @@
-"""`scripts/optimize.py --content in.jpg --style wave.jpg -o out.png`: the optimisation baseline."""
+"""Optimise one image, the slow baseline (Gatys et al. 2016): any style, without training.
 
-import argparse
+A recipe says what is minimised, and how; Ctrl-C saves what there is.
+"""
+
 import json
 import math
 import re
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,72 +17,125 @@ import torch
 import yaml
 from torch import Tensor
 
+from fast_style.baseline.optimization import Baseline
 from fast_style.commands import catch_signals, check_writable, run
-from fast_style.config import BaselineConfig, load_recipe, to_dict
+from fast_style.commands.options import (
+    Parser,
+    add_device,
+    add_keys,
+    add_log_dir,
+    add_set,
+    command_parser,
+)
+from fast_style.config import BaselineConfig, load_recipe, locate, to_dict
+from fast_style.config.places import source_of
 from fast_style.devices import resolve_device
+from fast_style.errors import UserError
 from fast_style.files import atomic_write
-from fast_style.images import format_of, load_image, resize_long_edge, save_image
-from fast_style.losses import Losses
-from fast_style.monitoring import Monitor, ProgressMonitor, TensorBoardMonitor
+from fast_style.images import ImageError, format_of, load_image, resize_long_edge, save_image
 from fast_style.networks.vgg import layer_indices
-from fast_style.optimization import Baseline
-from fast_style.weights import classify, load_vgg
+from fast_style.objective.losses import Losses
+from fast_style.objective.weights import classify, load_vgg
+from fast_style.training.monitors import Monitor, ProgressMonitor, TensorBoardMonitor
 
-# An image goes to TensorBoard at every step of which this is a divisor.
+# The number of steps between the images that are logged to TensorBoard.
 _LOGGED_IMAGES_EVERY = 50
 _DESCRIBED_EDGE = 512
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Optimise; exit 0 when finished, 128 + N after signal N, 2 with one line on a mistake."""
-    parser = argparse.ArgumentParser(prog="optimize.py", description=__doc__)
-    parser.add_argument("--content", type=Path, help="the content image")
-    parser.add_argument(
-        "--style", type=Path, action="append", help="a style image; may be repeated"
-    )
-    parser.add_argument(
-        "--shares", type=float, nargs="+", help="how much of each style image (default: equally)"
-    )
-    parser.add_argument("-o", "--output", type=Path, help="the image to write")
-    parser.add_argument(
-        "--recipe", default="johnson", help="a shipped recipe's name, or a YAML file"
-    )
-    parser.add_argument(
-        "--size", help="a maximum for the long edge (512), or an exact size (512x384)"
-    )
-    parser.add_argument("--save-every", type=int, default=0, metavar="N", help="save each N steps")
-    parser.add_argument("--report", type=Path, metavar="FILE", help="write each step's terms: JSON")
-    parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key of the recipe, as in optimization.steps=100",
-    )
-    parser.add_argument(
-        "--describe", type=Path, metavar="IMAGE", help="print the loss network's maps, and stop"
-    )
-    options = parser.parse_args(arguments)
+    options_parser = parser()
+    options = options_parser.parse_args(arguments)
     if options.describe:
-        return run(lambda: _describe(options))
+        return run(lambda: _describe(options), options=options)
     missing = [f"--{name}" for name in ("content", "style", "output") if not getattr(options, name)]
     if missing:
-        parser.error(f"{', '.join(missing)} must be given")
-    return run(lambda: _optimize(options))
+        options_parser.error(f"{', '.join(missing)} must be given")
+    return run(lambda: _optimize(options), options=options)
 
 
-def _optimize(options: argparse.Namespace) -> int:
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "optimize",
+        __doc__,
+        examples=(
+            "--content in.jpg --style painting.jpg -o out.png",
+            "--content in.jpg --style a.jpg --style b.jpg --shares 2 1 --recipe gatys -o out.png",
+        ),
+    )
+    parser.add_argument(
+        "--content", type=Path, metavar="IMAGE", help="content image, the photo (required)"
+    )
+    parser.add_argument(
+        "--style",
+        type=Path,
+        action="append",
+        metavar="IMAGE",
+        help="style image; may be repeated (required)",
+    )
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="weight of each style image, a number from 0 on for each --style (default: equal)",
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="image file to write (required)"
+    )
+    parser.add_argument(
+        "--recipe",
+        default="johnson",
+        help="objective and method: a shipped recipe's name, or a YAML file (default: johnson)",
+    )
+    parser.add_argument(
+        "--size",
+        help="size of the output in pixels: the maximum of its long edge, as in 512, or its width "
+        "and height, as in 512x384 (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help="number of steps between images that are saved on the way, 0 for none (default: 0)",
+    )
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write each step's terms to this JSON file (default: none)",
+    )
+    parser.add_argument(
+        "--describe",
+        type=Path,
+        metavar="IMAGE",
+        help="print size and range of the feature maps of this image, and stop (default: optimise)",
+    )
+    add_set(parser, of="recipe", example="optimization.steps=100")
+    add_keys(parser, recipe=True)
+    add_log_dir(parser)
+    add_device(parser)
+    return parser
+
+
+def _optimize(options: Namespace) -> int:
     config = load_recipe(options.recipe, overrides=[*_size_overrides(options.size), *options.set])
     format_of(options.output)
     for output in filter(None, (options.output, options.report)):
-        check_writable(output)
+        check_writable(output, makes_folder=True)
+    shares, styles_given = options.shares, len(options.style)
+    if shares and len(shares) != styles_given:
+        raise UserError(
+            f"{styles_given} style images, but the shares are {shares}: give a number of --shares "
+            "for each --style"
+        )
     device = resolve_device(options.device)
-    content, *styles = [
-        load_image(path)[None].to(device) for path in (options.content, *options.style)
-    ]
-    baseline = Baseline(config, content, styles, shares=options.shares)
+    content = load_image(options.content)[None].to(device)
+    styles = [_load_style(path)[None].to(device) for path in options.style]
+    baseline = Baseline(config, content, styles, shares=shares)
     monitors: list[Monitor] = [ProgressMonitor("optimization")]
     if options.log_dir:
         monitors.append(TensorBoardMonitor(options.log_dir))
@@ -87,6 +143,8 @@ def _optimize(options: argparse.Namespace) -> int:
     for monitor in monitors:
         monitor.start(0, baseline.steps, yaml.safe_dump(to_dict(config), sort_keys=False))
     stopped_by, should_stop = catch_signals()
+    for output in filter(None, (options.output, options.report)):
+        output.parent.mkdir(parents=True, exist_ok=True)
     try:
         outcome = baseline.run(report=watch, should_stop=should_stop)
         save_image(outcome.image[0], options.output)
@@ -105,13 +163,24 @@ def _optimize(options: argparse.Namespace) -> int:
     return 128 + (stopped_by or [signal.SIGINT])[0]
 
 
+def _load_style(path: Path) -> Tensor:
+    """Load a style image, (3, H, W). Raises UserError: of a painting, with where to get it."""
+    try:
+        return load_image(locate(path, key="--style"))
+    except ImageError as error:
+        page = "" if path.exists() else source_of(path)
+        raise UserError(f"{error}; {page} says where to get it" if page else str(error)) from None
+
+
 def _size_overrides(size: str | None) -> list[str]:
     """Turn `--size` into overrides of the recipe's own size."""
     if size is None:
         return []
     match = re.fullmatch(r"(\d+)(?:[x×](\d+))?", size)
     if not match:
-        raise ValueError(f"--size {size}: expected a number, as 512, or a size, as 512x384")
+        raise UserError(f"--size {size}: expected a number, as 512, or a size, as 512x384")
+    if not all(int(edge) for edge in match.groups(default="1")):
+        raise UserError(f"--size {size} is impossible: it must be at least 1")
     if match[2]:
         return [f"content.width={match[1]}", f"content.height={match[2]}"]
     open_sides = [f"content.{side}=0" for side in ("long_edge", "width", "height")]
@@ -119,7 +188,7 @@ def _size_overrides(size: str | None) -> list[str]:
 
 
 class _Watch:
-    """Collects each step's terms, tells the monitors, and saves an image every so often."""
+    """Collects each step's terms, reports them to the monitors, and saves images on the way."""
 
     def __init__(self, output: Path, save_every: int, monitors: Sequence[Monitor]) -> None:
         self.steps: list[dict[str, Any]] = []
@@ -143,9 +212,7 @@ class _Watch:
             save_image(image[0], self._output.with_name(name))
 
 
-def _write_report(
-    options: argparse.Namespace, config: BaselineConfig, steps: list[dict[str, Any]]
-) -> None:
+def _write_report(options: Namespace, config: BaselineConfig, steps: list[dict[str, Any]]) -> None:
     report = {
         "content": str(options.content),
         "style": [str(path) for path in options.style],
@@ -157,8 +224,8 @@ def _write_report(
 
 
 @torch.inference_mode()
-def _describe(options: argparse.Namespace) -> int:
-    """Print every layer's map: the check that the loss network sees what it should."""
+def _describe(options: Namespace) -> int:
+    """Print the size and range of every layer's map, and the image's classes, as a check."""
     network = load_recipe(options.recipe, overrides=options.set).loss
     image = load_image(options.describe)[None]
     if max(image.shape[-2:]) > _DESCRIBED_EDGE:

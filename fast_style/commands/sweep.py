@@ -1,30 +1,36 @@
-"""`scripts/sweep.py --config C --set loss.strength=0.3,1,3`: settings side by side, on one sheet.
+"""Try settings of a config, and see what they do side by side, on one contact sheet.
 
 Every --set with several values is an axis; each combination makes a column of one contact sheet.
 The same command goes on with a sweep that was interrupted.
 """
 
-import argparse
 import logging
 import signal
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 from torch import Tensor
 
 from fast_style.commands import catch_signals, check_folder, run
-from fast_style.config import to_dict
+from fast_style.commands.options import (
+    Parser,
+    add_config,
+    add_device,
+    add_log_dir,
+    check_paths,
+    command_parser,
+    count,
+)
+from fast_style.config import find_config, to_dict
+from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
-from fast_style.images import load_image, save_image
-from fast_style.monitoring import TensorBoardMonitor
-from fast_style.photos import choose, find_images, scan_images
-from fast_style.preparation import load_style_image
-from fast_style.sheet import comparison_sheet
-from fast_style.sweep import (
+from fast_style.evaluation.sweep import (
     Combination,
     CombinationError,
     Job,
@@ -35,6 +41,10 @@ from fast_style.sweep import (
     pictures_of,
     plan,
 )
+from fast_style.images import load_image, save_image
+from fast_style.stylization.sheets import comparison_sheet
+from fast_style.training.inputs import load_style_image
+from fast_style.training.monitors import TensorBoardMonitor
 
 _STEPS = {"optimize": 100, "train": 300}
 # No more are needed to measure loss.strength.
@@ -44,52 +54,84 @@ _TIMED_STEPS = 3
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Sweep; exit 0 when all is done, 1 when some fail, 2 with one line on a mistake."""
-    parser = argparse.ArgumentParser(
-        prog="sweep.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config", required=True, type=Path, help="the style's YAML")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE,VALUE",
-        help="values to try for one key of the config, or one value for all",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=tuple(_STEPS),
-        default="optimize",
-        help="each photo by L-BFGS, or by a network after a short training (default: optimize)",
-    )
-    parser.add_argument("--steps", type=_count, help="of L-BFGS (100), or of training (300)")
-    parser.add_argument("--size", type=_count, default=256, help="the photos' long edge (256)")
-    parser.add_argument("--images", type=Path, help="photos (default: the config's held-out ones)")
-    parser.add_argument("--n", type=_count, default=3, help="how many of them (default: 3)")
-    parser.add_argument("-o", "--output", type=Path, help="folder: checkpoints/sweep-<name>")
-    parser.add_argument("--log-dir", type=Path, help="log to TensorBoard")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
 
     def command() -> int:
         with _quiet():
             return _sweep(options)
 
-    return run(command)
+    return run(command, options=options)
 
 
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "sweep",
+        __doc__,
+        examples=(
+            "--config my.yaml --set loss.strength=0.3,1,3",
+            "--config my.yaml --set style.size=256,512 --mode train --steps 500 --n 2",
+        ),
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,VALUE",
+        help="values to try for one key of the config, comma-separated, or one value for every "
+        "picture; may be repeated (at least one with several values)",
+    )
+    parser.add_argument(
+        "--mode",
+        choices=tuple(_STEPS),
+        default="optimize",
+        help="make each picture by L-BFGS, or by a network after a short training "
+        "(default: optimize)",
+    )
+    parser.add_argument(
+        "--steps",
+        type=count,
+        help="number of steps of L-BFGS (default: 100), or of training (default: 300)",
+    )
+    parser.add_argument(
+        "--size",
+        type=count,
+        default=256,
+        metavar="PIXELS",
+        help="long edge of the photos, from 1 on (default: 256)",
+    )
+    parser.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="folder of photos (default: the config's held-out photos)",
+    )
+    parser.add_argument(
+        "--n", type=count, default=3, help="number of photos to use, from 1 on (default: 3)"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder for the pictures and the sheet (default: checkpoints/sweep-<name>)",
+    )
+    add_log_dir(parser)
+    add_device(parser)
+    return parser
 
 
-def _sweep(options: argparse.Namespace) -> int:
-    combinations = plan(options.config, options.set)
+def _sweep(options: Namespace) -> int:
+    file = find_config(options.config)
+    combinations = plan(file, options.set)
+    for combination in combinations:
+        check_paths(file, combination.config)
     check(combinations, options.mode)
     resolve_device(options.device)
     config = combinations[0].config
     if options.images:
-        photos = scan_images(find_images([options.images])).usable
+        photos = scan_images(find_images([options.images], named="--images")).usable
         measured_at = choose(photos, _MEASURED_AT)
     else:
         photos = held_out_images(config)
@@ -97,7 +139,6 @@ def _sweep(options: argparse.Namespace) -> int:
     stopped_by, should_stop = catch_signals()
     folder = options.output or Path("checkpoints", f"sweep-{config.name}")
     check_folder(folder)
-    estimate = _Estimate()
     job = Job(
         mode=options.mode,
         photos=choose(photos, options.n),
@@ -106,10 +147,9 @@ def _sweep(options: argparse.Namespace) -> int:
         steps=options.steps or _STEPS[options.mode],
         folder=folder,
         device=options.device,
-        on_step=estimate.step,
         should_stop=should_stop,
     )
-    estimate.steps = _announce(combinations, job)
+    job = replace(job, on_step=_Estimate(_announce(combinations, job)).step)
     failures: dict[int, str] = {}
     for index, combination in enumerate(combinations):
         start = time.perf_counter()
@@ -135,26 +175,26 @@ def _sweep(options: argparse.Namespace) -> int:
 
 
 class _Estimate:
-    """Measures the first steps, and then says once how long all of them will take."""
+    """Measures the first steps, then prints once how long all of them will take."""
 
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
         self._done = 0
         self._start = 0.0
 
     def step(self) -> None:
-        """Hear of a finished step; the first one is not measured, since it warms up."""
+        """Count a finished step; the first one is not measured, since it warms up."""
         self._done += 1
         if self._done == 1:
             self._start = time.perf_counter()
         if self._done == 1 + _TIMED_STEPS:
             seconds = (time.perf_counter() - self._start) / _TIMED_STEPS
-            minutes = seconds * (self.steps - self._done) / 60
+            minutes = seconds * (self._steps - self._done) / 60
             print(f"{seconds:.2f} s a step: about {minutes:.1f} minutes", flush=True)
 
 
 def _announce(combinations: Sequence[Combination], job: Job) -> int:
-    """Say what will be done; give the number of steps."""
+    """Print what will be done; return the number of steps."""
     missing = [
         sum(not file.exists() for file in pictures_of(combination, job))
         for combination in combinations
@@ -178,14 +218,15 @@ def _announce(combinations: Sequence[Combination], job: Job) -> int:
 
 
 def _save_sheet(combinations: Sequence[Combination], job: Job, failures: dict[int, str]) -> Tensor:
-    """Draw what there is so far, and why the rest is missing."""
+    """Draw the pictures so far, and for the rest why they are missing."""
     columns: list[list[Tensor | str]] = []
     for index, combination in enumerate(combinations):
         files = pictures_of(combination, job)
         missing = f"failed: {failures[index]}" if index in failures else "not made yet"
         columns.append([load_image(file) if file.exists() else missing for file in files])
     styles = {
-        c.config.style.image: (c.config.style.image.name, c.config.style) for c in combinations
+        c.config.style.image: (c.config.style.image.name, c.config.style.resolved())
+        for c in combinations
     }
     chosen = [c.config.style.image for c in combinations] if len(styles) > 1 else list(styles)
     sheet = comparison_sheet(
@@ -222,7 +263,7 @@ def _log(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what every training says of its inputs: it would be said once a combination."""
+    """Silence what every training logs of its inputs, or it would come once a combination."""
     logger = logging.getLogger("fast_style")
     before = logger.level
     logger.setLevel(logging.WARNING)

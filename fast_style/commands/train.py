@@ -1,71 +1,109 @@
-"""`scripts/train.py --config configs/wave.yaml`: train a network; the same command resumes.
+"""Train a network for a style image. The same command resumes a run that was stopped.
 
-`torchrun --nproc-per-node N scripts/train.py ...` trains it on N devices.
+To train on N devices: torchrun --nproc-per-node N -m fast_style train ...
 """
 
-import argparse
-import bisect
 import dataclasses
 import logging
 import signal
 import sys
 import threading
-import time
+from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import yaml
 
 from fast_style import distributed
-from fast_style.commands import catch_signals, check_folder, run
-from fast_style.config import Config, load_config, to_dict
+from fast_style.checkpoints.files import find_model, load_model
+from fast_style.commands import catch_signals, check_folder, program, run
+from fast_style.commands.options import (
+    Parser,
+    add_config,
+    add_device,
+    add_keys,
+    add_set,
+    check_paths,
+    command_parser,
+)
+from fast_style.config import Config, find_config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
-from fast_style.monitoring import ProgressMonitor, TensorBoardMonitor
-from fast_style.preparation import prepare_together
-from fast_style.resuming import load_resumable
-from fast_style.schedule import TimeLimit, work_after
-from fast_style.trainee import Trainee
 from fast_style.training import default_run_dir, train
+from fast_style.training.inputs import Inputs, prepare_together, with_start
+from fast_style.training.locking import RunLock
+from fast_style.training.monitors import MetricsMonitor, ProgressMonitor, TensorBoardMonitor
+from fast_style.training.pace import WARM_UP, Pace, TimeLimit, check_minutes
+from fast_style.training.run_folder import load_resumable
+from fast_style.training.schedule import work_after
+from fast_style.training.trainee import Trainee
+
+# The number of updates that a dry run times, after those that warm up.
+_TIMED_STEPS = 2
+# The seconds on a CPU above which a dry run suggests a shorter run: from this model, this long.
+_LONG = 3600
+_SHIPPED_START = "wave"
+_SHORT_MINUTES = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train; exit 0 when finished, 128 + N after signal N, 2 with one line on a mistake."""
-    parser = argparse.ArgumentParser(prog="train.py", description=__doc__)
-    parser.add_argument("--config", required=True, type=Path, help="the style's YAML")
-    parser.add_argument("--run-dir", type=Path, help="default: checkpoints/<name>")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override one key of the config, as in training.steps=300",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check everything, write nothing, estimate the time"
-    )
-    parser.add_argument(
-        "--max-minutes",
-        type=float,
-        metavar="M",
-        help="plan the number of steps, at most training.steps, so that the run ends by then",
-    )
+    options = Namespace()
 
     def command() -> int:
         with distributed.joined():
             with distributed.only_main_speaks():
-                options = parser.parse_args(arguments)
+                parser().parse_args(arguments, options)
             return _train(options)
 
-    return run(command)
+    return run(command, options=options)
 
 
-def _train(options: argparse.Namespace) -> int:
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "train",
+        __doc__,
+        examples=(
+            "--config my.yaml --dry-run",
+            "--config my.yaml --set training.steps=2000 --max-minutes 30",
+        ),
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the run: its model, states and log (default: checkpoints/<name>)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, write nothing, estimate the time (default: train)",
+    )
+    parser.add_argument(
+        "--max-minutes",
+        type=float,
+        metavar="MINUTES",
+        help="time limit of the run, all resumptions together, above 0: as many steps are planned, "
+        "up to training.steps, as fit into it (default: no limit)",
+    )
+    add_set(parser, of="config", example="training.steps=300")
+    add_keys(parser)
+    add_device(parser)
+    return parser
+
+
+def _train(options: Namespace) -> int:
     if not distributed.is_main():
         logging.getLogger().setLevel(logging.WARNING)
     with distributed.together():
-        config = load_config(options.config, overrides=options.set)
+        if options.max_minutes is not None:
+            check_minutes(options.max_minutes, name="--max-minutes")
+        file = find_config(options.config)
+        config = load_config(file, overrides=options.set)
+        check_paths(file, config)
     run_dir = options.run_dir or default_run_dir(config)
     if options.dry_run:
         return _dry_run(config, run_dir, options)
@@ -76,12 +114,14 @@ def _train(options: argparse.Namespace) -> int:
         run_dir,
         device=options.device,
         max_minutes=options.max_minutes,
-        monitors=(TensorBoardMonitor(run_dir), ProgressMonitor()),
+        monitors=(TensorBoardMonitor(run_dir), MetricsMonitor(run_dir), ProgressMonitor()),
         should_stop=should_stop,
     )
     if result.finished:
         if distributed.is_main():
-            print(result.model)
+            print(result.model, flush=True)
+            model = result.model if options.run_dir else config.name
+            print(f"try: {program('stylize')} --model {model} photo.jpg", file=sys.stderr)
         return 0
     if distributed.is_main():
         print(
@@ -92,46 +132,71 @@ def _train(options: argparse.Namespace) -> int:
     return 128 + (stopped_by or [signal.SIGTERM])[0]
 
 
-def _dry_run(config: Config, run_dir: Path, options: argparse.Namespace) -> int:
+def _dry_run(config: Config, run_dir: Path, options: Namespace) -> int:
     """Check everything that a run needs, and time a few updates."""
     with distributed.together(), distributed.only_main_speaks():
+        config = with_start(config)
+        RunLock(run_dir).check()
         state = load_resumable(config, run_dir)
         check_folder(run_dir)
     # Nothing is written: no cache of photos either.
     uncached = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=None))
-    inputs = prepare_together(uncached, device=options.device)
-    trainee = Trainee(config, inputs)
-    share = (distributed.rank(), distributed.world_size())
-    batches = content_batches(inputs.images, config.training.batch_size, share=share)
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        losses, _ = trainee.update(to_float(next(batches).pixels.to(inputs.device)))
-        losses.total.item()
-        seconds.append(time.perf_counter() - start)
+    inputs = prepare_together(uncached.resolved(), device=options.device)
+    pace = _timed_pace(config, inputs)
     if not distributed.is_main():
         return 0
     print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
-    step, steps, done = sorted(seconds[1:])[1], config.training.steps, state["step"] if state else 0
-
-    def needed(steps: int) -> float:
-        work = work_after(config.training, steps, steps) - work_after(config.training, done, steps)
-        return step * work / work_after(config.training, 1, config.training.steps)
-
+    done, steps = state["step"] if state else 0, config.training.steps
+    step = pace.seconds_left(steps, after=0) - pace.seconds_left(steps, after=1)
     if options.max_minutes is not None:
         limit = TimeLimit(options.max_minutes, before=(state or {}).get("time_limit"))
-        choices = range(done, steps + 1)
-        steps = choices[max(bisect.bisect_right(choices, limit.left, key=needed) - 1, 0)]
+        steps = pace.steps_within(limit.left, maximum=max(done, steps), after=done)
     precision = str(inputs.dtype).removeprefix("torch.")
     print(
-        f"# all inputs are there; on {inputs.device} in {precision}: {step:.2f} s a step, "
-        f"about {_duration(needed(steps))} for {steps - done} steps"
+        f"# all inputs are there; on {inputs.device} in {precision}: {step:.2f} s a step, ", end=""
     )
+    if options.max_minutes is not None and steps <= done < config.training.steps:
+        print(f"more than --max-minutes {options.max_minutes:g} leaves: no step would be made")
+        return 0
+    needed = pace.seconds_left(max(done, steps), after=done)
+    print(f"about {_duration(needed)} for {max(steps - done, 0)} steps")
+    alone_on_a_cpu = inputs.device.type == "cpu" and distributed.world_size() == 1
+    if needed > _LONG and alone_on_a_cpu and not state:
+        print(_shorter(config, inputs))
     return 0
 
 
+def _timed_pace(config: Config, inputs: Inputs) -> Pace:
+    """Make a few updates from the first step on; return the pace that the run would measure."""
+    trainee = Trainee(config, inputs)
+    batches = content_batches(
+        inputs.images,
+        config.training.batch_size,
+        size_at=trainee.crop_size_at,
+        share=(distributed.rank(), distributed.world_size()),
+    )
+    pace = Pace(0, {}, work=partial(work_after, config.training))
+    for _ in range(WARM_UP + _TIMED_STEPS):
+        losses, _ = trainee.update(to_float(next(batches).pixels.to(inputs.device)))
+        losses.total.item()  # waits for a GPU
+        pace.mark(trainee.step, config.training.steps)
+    return pace
+
+
+def _shorter(config: Config, inputs: Inputs) -> str:
+    """Return a line: the steps that fit into ten minutes for a network that begins trained."""
+    network = load_model(find_model(_SHIPPED_START)).network.requires_grad_(True).train()
+    pace = _timed_pace(config, dataclasses.replace(inputs, network=network))
+    left = TimeLimit(_SHORT_MINUTES).left
+    steps = pace.steps_within(left, maximum=config.training.steps, after=0)
+    return (
+        f"# with training.init_from={_SHIPPED_START}, network.width={network.width} and "
+        f"--max-minutes {_SHORT_MINUTES}: {steps} steps, ten minutes"
+    )
+
+
 def _report_unless_told(failure: threading.ExceptHookArgs) -> None:
-    """Report a thread's error, unless it is of TensorBoard's file: the main thread tells that."""
+    """Report a thread's error, but not one of TensorBoard's file: the main thread reports that."""
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)
 

@@ -8,7 +8,7 @@ The layers are written in the form that runs fast, in the channels-last layout; 
 textbook layer that its docstring names, with the textbook layer's parameters.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ STRIDE = 4
 # Reflecting one pixel at the bottom needs two pixels there.
 MINIMUM_EDGE = 2 * STRIDE
 # What the head's convolution is multiplied by. It sums thousands of products, so that without this
-# one step of Adam would change a pixel by more than its whole range (docs/method.md).
+# one step of Adam would change a pixel by more than its whole range (docs/measurements.md).
 OUTPUT_SCALE = 1 / 32
 
 
@@ -61,6 +61,14 @@ class TransformerNet(nn.Module):
         )
         # Johnson et al. end in a scaled tanh; a linear head keeps colours from going dull.
         self.head = nn.Conv2d(width, 3, kernel_size=9)
+
+    def spec(self) -> dict[str, Any]:
+        """Return the description from which `networks.building` builds this network again."""
+        return {
+            "width": self.width,
+            "num_residual_blocks": self.num_residual_blocks,
+            "upsampling": self.upsampling,
+        }
 
     def forward(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
@@ -144,16 +152,16 @@ class InstanceNorm(nn.Module):
 
 
 def stride_padding(size: int) -> tuple[int, str]:
-    """Give how many pixels an edge of `size` lacks to a multiple of 4 that is at least 8, and how.
+    """Return the pixels that an edge of `size` lacks to a multiple of 4, from 8 on, and their mode.
 
-    By reflection where the edge is longer than the padding, else by replication.
+    They are reflected where the edge is longer than the padding, else replicated.
     """
     missing = max(-size % STRIDE, MINIMUM_EDGE - size)
     return missing, "reflect" if missing < size else "replicate"
 
 
 def pad_to_stride(images: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H', W'): pad right and bottom as `stride_padding` says."""
+    """(N, C, H, W) -> (N, C, H', W'): padded right and bottom by `stride_padding`."""
     height, width = images.shape[-2:]
     for size, side in ((width, (0, 1, 0, 0)), (height, (0, 0, 0, 1))):
         missing, mode = stride_padding(size)
@@ -180,9 +188,10 @@ def upsample_conv2d(
 def upsample_kernel(weight: Tensor, upsampling: Upsampling = "nearest") -> Tensor:
     """(D, C, 3, 3) -> (4 D, C, 2, 2): the kernel with which `upsample_conv2d` convolves.
 
-    Between two low-resolution rows lie two rows of the output. "nearest": the lower row of the
-    upper pixel sees them as (first two taps, last tap), the upper row of the lower pixel as (first
-    tap, last two taps). "transposed": as (last tap, first tap) and as (nothing, middle tap).
+    Between two rows u, l of the input lie two rows of the output. With w the taps down a column:
+
+        "nearest"       (w0 + w1) u + w2 l   and   w0 u + (w1 + w2) l
+        "transposed"    w2 u + w0 l          and   w1 l
     """
     taps = {
         "nearest": [[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]],

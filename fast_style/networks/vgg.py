@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models.vgg import cfgs, make_layers
 
+from fast_style.errors import UserError
+
 VGGName = Literal["vgg16", "vgg19"]
 Pooling = Literal["max", "average"]
 Padding = Literal["zeros", "replicate"]
@@ -29,8 +31,8 @@ _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 class VGGFeatures(nn.Module):
     """(N, 3, H, W) in [0, 1] -> {layer: (N, C, H', W')}: feature maps of the layers asked for.
 
-    Weights are random until `load_state_dict`; `weights.load_vgg` gives one with real weights.
-    It holds no layer behind the deepest of `layers`, and is frozen, in evaluation mode and
+    Weights are random until `load_state_dict`; `weights.load_vgg` returns one with real weights.
+    The network holds no layer after the deepest of `layers`, and is frozen, in evaluation mode and
     channels-last from the start.
 
     Variants for the optimisation baseline: `pooling` "average" as Gatys et al. 2016 have it,
@@ -55,7 +57,7 @@ class VGGFeatures(nn.Module):
         indices = layer_indices(network)
         self.layers = tuple(dict.fromkeys(canonical_layer(network, name) for name in layers))
         if not self.layers:
-            raise ValueError("VGGFeatures needs at least one layer")
+            raise UserError("VGGFeatures needs at least one layer")
         self._index_of = {name: indices[name] for name in self.layers}
         depth = max(self._index_of.values()) + 1
         stack: list[nn.Module] = list(make_layers(cfgs[_CFG[network]]))[:depth]
@@ -77,7 +79,7 @@ class VGGFeatures(nn.Module):
         pools = sum(isinstance(m, _POOLINGS) for m in self.features[: depth + 1])
         if min(images.shape[-2:]) < 2**pools:
             height, width = images.shape[-2:]
-            raise ValueError(
+            raise UserError(
                 f"an image of {width}×{height} is too small for layer {wanted[depth]}: "
                 f"both sides must be at least {2**pools} pixels"
             )
@@ -107,21 +109,21 @@ def layer_indices(network: VGGName) -> dict[str, int]:
 
 
 def canonical_layer(network: VGGName, name: str) -> str:
-    """Give the layer's name as in `relu1_2`. Raises ValueError for a layer it does not have."""
+    """Return a layer's name as in `relu1_2`. Raises ValueError for one that `network` lacks."""
     known = layer_indices(network)
     canonical = re.sub(r"^block(\d)_conv(\d)$", r"relu\1_\2", name)
     if canonical in known:
         return canonical
     near = difflib.get_close_matches(canonical, known, n=1)
     cure = f"did you mean {near[0]!r}?" if near else f"its layers are {', '.join(known)}"
-    raise ValueError(f"{network} has no layer {name!r}; {cure}")
+    raise UserError(f"{network} has no layer {name!r}; {cure}")
 
 
 def canonical_layers(network: VGGName, layers: Mapping[str, float]) -> dict[str, float]:
-    """Give the weights by canonical name. Raises ValueError, also for a layer named twice."""
+    """Return layers' weights by canonical name. Raises ValueError, also for a layer named twice."""
     names: dict[str, str] = {}
     for name in layers:
         other = names.setdefault(canonical_layer(network, name), name)
         if other != name:
-            raise ValueError(f"{other!r} and {name!r} are the same layer; name it once")
+            raise UserError(f"{other!r} and {name!r} are the same layer; name it once")
     return {canonical: layers[name] for canonical, name in names.items()}

@@ -7,13 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import yaml
 from PIL import Image
 from synthetic import photo, tiny_config_data, vgg_weights
 
-from fast_style.checkpoint import load_model, save_model
+from fast_style.checkpoints.files import load_model, save_model
 from fast_style.networks.transformer import TransformerNet
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
@@ -26,9 +27,7 @@ def command(name: str, *arguments: object) -> list[str]:
 def run_script(
     name: str, *arguments: object, cwd: Path, code: int = 0
 ) -> "subprocess.CompletedProcess[str]":
-    result = subprocess.run(
-        command(name, *arguments), cwd=cwd, capture_output=True, text=True, timeout=120
-    )
+    result = processes.run(command(name, *arguments), cwd=cwd)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     return result
@@ -79,6 +78,13 @@ def test_an_image_is_optimised_with_report_pictures_and_log(user: Path) -> None:
     assert report["recipe"]["optimization"]["steps"] == 6
 
 
+def test_the_folders_of_the_outputs_are_made(user: Path) -> None:
+    run = ("-o", "new/out.png", "--report", "other/new/out.json", "--set", "optimization.steps=1")
+    run_script("optimize.py", *BASIC, *run, cwd=user)
+    assert names(user / "new") == {"out.png"}
+    assert names(user / "other/new") == {"out.json"}
+
+
 def test_several_styles_at_an_exact_size(user: Path) -> None:
     more = ("--style", "sky.png", "--shares", "2", "1", "--size", "24x20", "-o", "out.jpg")
     run_script("optimize.py", *BASIC, *more, cwd=user)
@@ -110,6 +116,8 @@ MISTAKES = [
     (("--recipe", "jonson"), "unknown recipe 'jonson'; did you mean 'johnson'?"),
     (("--size", "1"), "is too small for layer relu2_2"),
     (("--size", "big"), "--size big: expected a number"),
+    (("--size", "0"), "--size 0 is impossible: it must be at least 1"),
+    (("--size", "24x0"), "--size 24x0 is impossible"),
     (("--set", "loss.content_layers=relu9_9"), "vgg16 has no layer 'relu9_9'"),
     (("--set", "loss.style_layers=[block1_conv7]"), "did you mean 'relu1_2'?"),
     (
@@ -120,7 +128,7 @@ MISTAKES = [
     (("--style", "gone.png"), "gone.png: no such image file"),
     (("--shares", "1", "2"), "1 style images, but the shares are [1.0, 2.0]"),
     (("--set", "loss.weights=gone.pth"), "gone.pth: no such weights file"),
-    (("-o", "nowhere/out.png"), "there is no folder nowhere"),
+    (("-o", "in.png/out.png"), "in.png is a file, not a folder"),
     (("-o", "out.xyz"), "out.xyz: cannot write the image format '.xyz'"),
     (("-o", "out.gif"), "out.gif: cannot write the image format '.gif'"),
     (("--set", "loss.style_weight=500"), "loss.strength: takes the place of loss.content_weight"),
@@ -128,7 +136,7 @@ MISTAKES = [
         ("--set", "loss.content_layers={relu2_2: 0}"),
         "strength cannot be measured: the weights of content_layers are all 0",
     ),
-    (("--report", "nowhere/out.json"), "there is no folder nowhere"),
+    (("--report", "in.png/out.json"), "in.png is a file, not a folder"),
     (("--device", "tpu"), "tpu"),
     (("--set", "loss.tv_weight=1e300"), "step 0: the loss is NaN or infinite"),
 ]

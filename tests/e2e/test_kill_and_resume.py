@@ -1,6 +1,6 @@
 """A run that is killed at any instant, and started again, ends as if nothing had happened.
 
-All of it with real processes and the command as a user gives it.
+All of it with real processes and the command as a user gives it; they have two threads.
 """
 
 import os
@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 
-from fast_style.checkpoint import find_states, load_model
+from fast_style.checkpoints.files import find_states, load_model
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 
@@ -59,11 +60,17 @@ sys.exit(main(sys.argv[3:]))
 class Process:
     """A running command. Its output goes to a file: workers may outlive it and hold a pipe open."""
 
-    def __init__(self, command: list[str], *, cwd: Path, log: Path) -> None:
+    def __init__(self, command: list[str], *, cwd: Path, log: Path, cold: bool) -> None:
         self.log = log
+        start = subprocess.Popen if cold else processes.start
         with log.open("w") as file:
-            self._popen = subprocess.Popen(
-                command, cwd=cwd, stdout=file, stderr=file, start_new_session=True
+            self._popen = start(
+                command,
+                cwd=cwd,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "2"},
             )
         self.pid = self._popen.pid
 
@@ -91,12 +98,15 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, to
 def start(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Start:
     """Start the training command, or the driver around it, in `tmp_path`."""
 
-    def make(*driver: str, workers: int = 0, run: str = "run") -> Process:
+    def make(*driver: str, workers: int = 0, run: str = "run", cold: bool = False) -> Process:
         config = tiny_yaml({**CHANGES, "data.workers": workers})
         command = ["-c", KILLING_DRIVER, *driver] if driver else [str(TRAIN)]
         arguments = ["--config", config.name, "--run-dir", run, "--device", "cpu"]
         return Process(
-            [sys.executable, *command, *arguments], cwd=tmp_path, log=tmp_path / "log.txt"
+            [sys.executable, *command, *arguments],
+            cwd=tmp_path,
+            log=tmp_path / "log.txt",
+            cold=cold,
         )
 
     return make
@@ -118,7 +128,7 @@ def assert_as_unbroken(
     run: Path, start: Start, unbroken: dict[str, dict[str, torch.Tensor]]
 ) -> None:
     if not unbroken:
-        finish(start(run="unbroken"))
+        finish(start(run="unbroken", cold=True))
         unbroken["weights"] = weights_of(run.with_name("unbroken"))
     weights, expected = weights_of(run), unbroken["weights"]
     assert list(weights) == list(expected)

@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.checkpoint import find_states, load_model, load_state
+from fast_style.checkpoints.files import find_states, load_model, load_state
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are those of Linux"),
     pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="torch is without gloo"),
 ]
 
@@ -34,7 +35,7 @@ CHANGES = {
 NAN_DRIVER = """
 import os, sys
 import torch
-from fast_style import training
+from fast_style.training import run as training
 from fast_style.commands.train import main
 
 honest, count = training.to_float, 0
@@ -52,19 +53,21 @@ sys.exit(main(sys.argv[1:]))
 class Job:
     """One process, or torchrun with several; it is ended with the test."""
 
-    def __init__(self, processes: int, script: Path, arguments: list[str], *, cwd: Path) -> None:
+    def __init__(
+        self, count: int, script: Path, arguments: list[str], *, cwd: Path, cold: bool
+    ) -> None:
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        launcher = [*torchrun, str(processes)] if processes > 1 else []
+        launcher = [*torchrun, str(count)] if count > 1 else []
+        start = subprocess.Popen if cold else processes.start
         self.outputs = cwd / "stdout.txt", cwd / "stderr.txt"
         with self.outputs[0].open("w") as stdout, self.outputs[1].open("w") as stderr:
-            self._popen = subprocess.Popen(
+            self._popen = start(
                 [sys.executable, *launcher, str(script), *arguments],
                 cwd=cwd,
                 stdout=stdout,
                 stderr=stderr,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
-        self.processes = processes
 
     def wait(self) -> int:
         return self._popen.wait(timeout=300)
@@ -95,17 +98,8 @@ class Job:
 
     def _workers(self) -> dict[int, int]:
         """Map ranks to process numbers."""
-        workers = {}
-        for status in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                parent = int(status.read_text().rpartition(")")[2].split()[1])
-                if parent == self._popen.pid:
-                    pairs = (status.parent / "environ").read_text().split("\0")
-                    environment = dict(pair.partition("=")[::2] for pair in pairs)
-                    workers[int(environment["RANK"])] = int(status.parent.name)
-            except (OSError, KeyError):
-                continue  # it has ended meanwhile
-        return workers
+        children = processes.children_of(self._popen.pid)
+        return {int(environment["RANK"]): pid for pid, environment in children.items()}
 
 
 Start = Callable[..., Job]
@@ -113,13 +107,20 @@ Start = Callable[..., Job]
 
 @pytest.fixture
 def start(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Start:
-    """Start training with so many processes."""
+    """Return the function that starts a training with `count` processes; cold ones import anew."""
 
-    def make(processes: int, *, run: str = "run", script: Path = TRAIN, **changes: object) -> Job:
+    def make(
+        count: int,
+        *,
+        run: str = "run",
+        script: Path = TRAIN,
+        cold: bool = False,
+        **changes: object,
+    ) -> Job:
         dotted = {key.replace("__", "."): value for key, value in changes.items()}
         config = tiny_yaml({"training.steps": 20, **CHANGES, **dotted})
         arguments = ["--config", config.name, "--run-dir", run, "--device", "cpu"]
-        return Job(processes, script, arguments, cwd=tmp_path)
+        return Job(count, script, arguments, cwd=tmp_path, cold=cold)
 
     return make
 
@@ -144,13 +145,13 @@ def newest_step(run: Path) -> int:
 
 def losses_of(run: Path) -> dict[str, dict[int, float]]:
     events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    tags = (f"{part}/{name}" for part in ("train", "validation") for name in ("style", "total"))
+    tags = (f"{part}/{name}" for part in ("loss", "loss_validation") for name in ("style", "total"))
     return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in tags}
 
 
 def assert_equal_losses(run: Path, other: Path, *, steps: int) -> None:
     ours, theirs = losses_of(run), losses_of(other)
-    assert list(theirs["train/total"]) == list(range(1, steps + 1))
+    assert list(theirs["loss/total"]) == list(range(1, steps + 1))
     for tag in theirs:
         assert list(ours[tag]) == list(theirs[tag]), tag
         assert list(ours[tag].values()) == pytest.approx(list(theirs[tag].values()), rel=1e-5), tag
@@ -160,7 +161,7 @@ def test_two_processes_have_the_losses_of_one(start: Start, tmp_path: Path) -> N
     # A strength is measured before training: by all, or by one for all.
     loss = {"loss__strength": 1.0, "loss__style_weight": 5.0}
     finish(start(1, run="one", **loss))
-    job = finish(start(2, run="two", data__workers=1, **loss))
+    job = finish(start(2, run="two", cold=True, data__workers=1, **loss))
     assert_equal_losses(tmp_path / "two", tmp_path / "one", steps=20)
     one, two = (load_model(tmp_path / run / "tiny.pth") for run in ("one", "two"))
     assert two.metadata["config"]["loss"] == one.metadata["config"]["loss"], "to the bit"

@@ -1,17 +1,18 @@
 """What can end a long run at night: each is one line, and what was trained is on the disk."""
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import processes
 import pytest
 import torch
 from synthetic import write_photos
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style.checkpoint import find_states, load_model, load_state
+from fast_style.checkpoints.files import find_states, load_model, load_state
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="signals and limits")
 
@@ -22,7 +23,7 @@ DRIVER = """
 import multiprocessing.synchronize, os, resource, shutil, signal, sys, time
 
 from fast_style.commands.train import main
-from fast_style.trainee import Trainee
+from fast_style.training.trainee import Trainee
 
 def disk_full():
     # Not a byte more fits into any file: writing fails as on a full disk, with another number.
@@ -68,7 +69,7 @@ Trainee.update = disturbed
 sys.exit(main(sys.argv[2:]))
 """
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., "CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -76,18 +77,14 @@ def run(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Run:
     """Train in `tmp_path`, with an accident on the way or without; photos are in `photos`."""
     write_photos(tmp_path / "photos", 8)
 
-    def make(
-        accident: str | None = None, *, workers: int = 0
-    ) -> "subprocess.CompletedProcess[str]":
+    def make(accident: str | None = None, *, workers: int = 0) -> "CompletedProcess[str]":
         config = tiny_yaml(
             {"data.train": "photos", "data.workers": workers, "training.checkpoint_every": 4}
         )
         driver = ["-c", DRIVER, accident] if accident else [str(TRAIN)]
-        return subprocess.run(
+        return processes.run(
             [sys.executable, *driver, "--config", config.name, "--run-dir", "run"],
             cwd=tmp_path,
-            capture_output=True,
-            text=True,
             timeout=300,
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
         )
@@ -95,7 +92,7 @@ def run(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Run:
     return make
 
 
-def assert_one_line(result: "subprocess.CompletedProcess[str]", *parts: str) -> None:
+def assert_one_line(result: "CompletedProcess[str]", *parts: str) -> None:
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     (error,) = (line for line in result.stderr.splitlines() if "error: " in line)
@@ -155,4 +152,4 @@ def test_a_run_folder_that_was_removed_is_made_anew(run: Run, tmp_path: Path) ->
     assert (tmp_path / "run" / "config.yaml").is_file()
     # TensorBoard goes on, too.
     events = EventAccumulator(str(tmp_path / "run")).Reload()
-    assert [event.step for event in events.Scalars("train/total")] == [9, 10, 11, 12]
+    assert [event.step for event in events.Scalars("loss/total")] == [9, 10, 11, 12]

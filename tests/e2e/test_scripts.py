@@ -7,6 +7,7 @@ import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
 import yaml
 from PIL import Image
@@ -20,7 +21,7 @@ TINY_RUN = {"training.steps": 3, "training.checkpoint_every": 2}
 
 def run_script(name: str, *arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, str(SCRIPTS / name), *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    return processes.run(command, cwd=cwd)
 
 
 def files_below(folder: Path) -> list[str]:
@@ -48,7 +49,9 @@ def trained(
     data["training"] |= {"steps": 3, "checkpoint_every": 2}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(data))
     photo(50, 37, 51).save(folder / "in.png")
-    result = run_script("train.py", "--config", "tiny.yaml", "--device", "cpu", cwd=folder)
+    command = [sys.executable, str(SCRIPTS / "train.py"), "--config", "tiny.yaml"]
+    command += ["--device", "cpu"]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(Path("checkpoints/tiny/tiny.pth"))
     assert "3/3" in result.stderr
@@ -63,7 +66,14 @@ def user(trained: Path, tmp_path: Path) -> Path:
 
 def test_training_leaves_the_run_where_tensorboard_looks(trained: Path) -> None:
     names = {path.name.split(".")[0] for path in (trained / "checkpoints/tiny").iterdir()}
-    assert names == {"config", "events", "state-00000002", "state-00000003", "tiny"}
+    assert names == {
+        "config",
+        "events",
+        "metrics",
+        "state-00000002",
+        "state-00000003",
+        "tiny",
+    }
 
 
 def test_a_dry_run_shows_the_whole_config_and_leaves_nothing_behind(

@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 from PIL import Image
 from synthetic import write_photos
 
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints.files import save_model
 from fast_style.networks.transformer import TransformerNet
 
 COUNT = 24
@@ -28,7 +29,7 @@ def command(tmp_path: Path, repository: Path, tiny_network: TransformerNet) -> l
     return [sys.executable, script, "--model", str(model), "in", "-o", "out"]
 
 
-def wait_for_outputs(process: "subprocess.Popen[str]", folder: Path) -> None:
+def wait_for_outputs(process: "processes.Process | subprocess.Popen[str]", folder: Path) -> None:
     deadline = time.monotonic() + 60
     while len(list(folder.glob("*.png"))) < 2:
         assert process.poll() is None
@@ -38,16 +39,19 @@ def wait_for_outputs(process: "subprocess.Popen[str]", folder: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_folder_goes_on(tmp_path: Path, command: list[str], number: int) -> None:
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    with (tmp_path / "said.txt").open("w") as file:
+        process = processes.start(command, cwd=tmp_path, stderr=file)
     wait_for_outputs(process, tmp_path / "out")
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    process.wait(timeout=60)
+    said = (tmp_path / "said.txt").read_text()
     if number == signal.SIGINT:
         assert (process.returncode, said) == (130, "interrupted\n")
         assert not list((tmp_path / "out").glob(".*"))
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
     assert 2 <= len(finished) < COUNT
-    again = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    again = processes.run(command, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
     assert f"{COUNT - len(finished)} stylized, {len(finished)} already there" in again.stderr
     assert len(list((tmp_path / "out").iterdir())) == COUNT
     assert all(path.stat().st_mtime_ns == then for path, then in finished.items())
@@ -58,11 +62,12 @@ def test_a_stopped_folder_goes_on(tmp_path: Path, command: list[str], number: in
 
 def run_in_processes(command: list[str], folder: Path) -> "subprocess.CompletedProcess[str]":
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return subprocess.run(
+    return processes.run(
         [*launcher, "--nproc-per-node", "2", *command[1:]],
-        cwd=folder, capture_output=True, text=True, timeout=300, check=False,
+        cwd=folder,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 def test_two_processes_share_a_folder(tmp_path: Path, command: list[str]) -> None:
@@ -99,26 +104,17 @@ def test_several_processes_tell_a_mistake_once(tmp_path: Path, command: list[str
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_is_one_line(tmp_path: Path, command: list[str]) -> None:
     with Path("/dev/full").open("wb") as full, (tmp_path / "in/photo-000.png").open("rb") as photo:
-        run = subprocess.run(
-            [*command[:4], "-"],
-            cwd=tmp_path, stdin=photo, stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
+        run = processes.run([*command[:4], "-"], cwd=tmp_path, stdin=photo, stdout=full)
     expected = "error: output stream: cannot be written: No space left on device"
     assert run.stderr.splitlines()[0] == expected
     assert run.returncode == 1
 
 
+@pytest.mark.skipif(not processes.FORKS, reason="limits are for Linux")
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp", "tiff", "bmp"])
 def test_a_file_cut_short_is_an_error(tmp_path: Path, command: list[str], extension: str) -> None:
-    resource = pytest.importorskip("resource")
-
-    def limit_files() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-
     command[4:] = ["in/photo-000.png", "--size", "100", "-o", f"cut.{extension}"]
-    run = subprocess.run(
-        command, cwd=tmp_path, preexec_fn=limit_files, capture_output=True, text=True, check=False
-    )
+    run = processes.run(command, cwd=tmp_path, largest_file=1000)
     assert (
         run.stderr.splitlines()[0] == f"error: cut.{extension}: cannot be written: File too large"
     )

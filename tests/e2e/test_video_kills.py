@@ -17,7 +17,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install 'fast-style[video]'")
 
 from clips import moving, packets, write_clip
 
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints.files import save_model
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer
 from fast_style.video import stylize_clip, stylizing
@@ -28,7 +28,7 @@ import os, sys
 import torch
 from pathlib import Path
 import av
-from fast_style.checkpoint import load_model
+from fast_style.checkpoints.files import load_model
 from fast_style.stylization import Stylizer
 from fast_style.video import stylize_clip, stylizing
 torch.set_num_threads(1)

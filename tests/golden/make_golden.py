@@ -1,6 +1,7 @@
 """Makes the files that test_golden.py compares with. They are contracts: make them once.
 
     python tests/golden/make_golden.py model        model-v1.pth, model-v1.npz
+    python tests/golden/make_golden.py stylized     model-v1-stylized.npz
     python tests/golden/make_golden.py training     training.json
 
 * `model-v1.pth` is a model file (format fast-style/1) of a network of width 4 with one residual
@@ -8,6 +9,8 @@
   `save_model` wrote it. `model-v1.npz` holds an input, that network's output in float32 on a CPU,
   and the SHA-256 of the weights. They stay for good: whatever comes after must read them and give
   that output. A new format gets files of its own, beside them.
+* `model-v1-stylized.npz` holds what that network gives for that input with 8 mirrored pixels around
+  it, which are cut off again, clamped: what `Stylizer` gives since it draws no frames.
 * `training.json` holds the losses of ten steps of a tiny run (see `golden_config`) in float32 on a
   CPU, and the names and shapes of what its state holds. Make it anew only for a change of numerics
   or of the state's format that is meant, and enter that in the CHANGELOG.
@@ -23,19 +26,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from synthetic import photo, tiny_config_data, vgg_weights, write_photos
 
-from fast_style.checkpoint import load_model, save_model
+from fast_style.checkpoints.files import load_model, save_model
 from fast_style.config import Config, config_from_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.networks.transformer import TransformerNet
-from fast_style.preparation import prepare
-from fast_style.trainee import Trainee
+from fast_style.training.inputs import prepare
+from fast_style.training.trainee import Trainee
 
 FOLDER = Path(__file__).parent
 STEPS = 10
@@ -111,6 +115,19 @@ def make_model() -> None:
     )
 
 
+def make_stylized() -> None:
+    path = FOLDER / "model-v1-stylized.npz"
+    if path.exists():
+        raise SystemExit(f"{path} is there, and stays for good")
+    with np.load(FOLDER / "model-v1.npz") as data:
+        image = torch.from_numpy(data["image"])
+    # By the plain network, so that the streaming one is compared with something else than itself.
+    with torch.no_grad():
+        padded = F.pad(image, (8, 8, 8, 8), mode="reflect")
+        output = load_model(FOLDER / "model-v1.pth").network(padded)[..., 8:-8, 8:-8].clamp(0, 1)
+    np.savez_compressed(path, output=output.contiguous().numpy())
+
+
 def make_training() -> None:
     with tempfile.TemporaryDirectory() as folder:
         result = run_training(Path(folder))
@@ -118,4 +135,5 @@ def make_training() -> None:
 
 
 if __name__ == "__main__":
-    {"model": make_model, "training": make_training}[sys.argv[1]]()
+    make = {"model": make_model, "stylized": make_stylized, "training": make_training}
+    make[sys.argv[1]]()

@@ -6,10 +6,12 @@ import pytest
 import torch
 from make_golden import run_training, weights_hash
 
-from fast_style.checkpoint import load_model
+from fast_style.checkpoints.files import load_model
+from fast_style.stylization import Stylizer
 
 FOLDER = Path(__file__).parent
 MODEL = FOLDER / "model-v1.pth"
+STYLIZED = FOLDER / "model-v1-stylized.npz"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +35,15 @@ def test_a_version_1_model_gives_the_output_it_gave(expected: dict[str, np.ndarr
         first, second = (load_model(MODEL).network(image) for _ in range(2))
     assert torch.equal(first, second)
     torch.testing.assert_close(first, torch.from_numpy(expected["output"]), rtol=0, atol=1e-5)
+
+
+def test_a_version_1_model_stylizes_as_it_did(expected: dict[str, np.ndarray]) -> None:
+    image = torch.from_numpy(expected["image"])
+    own = torch.from_numpy(expected["output"]).clamp(0, 1)
+    torch.testing.assert_close(Stylizer(MODEL, edge="none")(image), own, rtol=0, atol=1e-5)
+    with np.load(STYLIZED) as data:
+        without_frame = torch.from_numpy(data["output"])
+    torch.testing.assert_close(Stylizer(MODEL)(image), without_frame, rtol=0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

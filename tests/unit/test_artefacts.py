@@ -9,8 +9,8 @@ import torch
 from synthetic import photo
 from torch import Tensor
 
-from fast_style.artefacts import artefact_scores, find_artefacts
 from fast_style.images import image_to_tensor, load_image, resize_long_edge, to_float
+from fast_style.training.artefacts import artefact_scores, find_artefacts
 
 STYLES = sorted((Path(__file__).parents[2] / "styles").glob("*.jpg"))
 SMALL = (1, 2, 3, 31, 33)
@@ -21,7 +21,7 @@ def content(seed: int = 1, height: int = 150, width: int = 200) -> Tensor:
 
 
 def kinds(stylized: Tensor, photo_: Tensor | None = None) -> list[str]:
-    """Give the first word of each alarm."""
+    """Return the first word of each alarm."""
     return [
         re.split("[ :]", s.removeprefix("a "))[0]
         for s in find_artefacts(content() if photo_ is None else photo_, stylized)

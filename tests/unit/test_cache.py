@@ -1,24 +1,25 @@
+import hashlib
 import logging
 import os
 import resource
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from kinds import READABLE
 from PIL import Image
 from synthetic import photo, write_photos
 
-from fast_style import cache as cache_module
-from fast_style.cache import ImageCache, bytes_needed, open_cache
+from fast_style.data import cache as cache_module
+from fast_style.data.cache import CacheError, ImageCache, bytes_needed, open_cache
+from fast_style.data.photos import find_images
 from fast_style.images import open_rgb
-from fast_style.photos import DataError, find_images
 
 AT_LEAST = 30
 
@@ -145,6 +146,56 @@ def test_another_decoder_builds_anew(
     assert len(builds) == 2
 
 
+def test_decoding_of_another_number_builds_anew(
+    paths: list[Path], folder: Path, builds: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_cache(folder, paths, at_least=AT_LEAST)
+    monkeypatch.setattr(cache_module, "DECODING", 0)
+    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert len(builds) == 2
+
+
+# The hash of what `golden_pixels` decodes, for each number that `cache.DECODING` has had.
+GOLDEN = {1: "5c5f19009359861d", 2: "5c5f19009359861d"}
+
+
+def golden_pixels(folder: Path) -> bytes:
+    """Decode one made-up picture of each kind that takes its own way through decoding."""
+    y, x = np.mgrid[0:160, 0:200]
+    rgb = np.stack([x, 200 - y, (x + 2 * y) % 256], axis=-1).astype(np.uint8)
+    large, small = Image.fromarray(rgb), Image.fromarray(rgb[:24, :32])
+    grey = np.arange(32 * 24, dtype=np.uint16).reshape(24, 32) * 83
+    half = small.convert("RGBA")
+    half.putalpha(small.getchannel("B"))
+    pictures = {
+        "rgb.png": small,
+        "rgba.png": half,
+        "palette.gif": small.quantize(16),
+        "grey.png": small.convert("L"),
+        "grey16.png": Image.fromarray(grey),
+        "grey16.tif": Image.fromarray(grey),
+        "float.tif": Image.fromarray(grey.astype(np.float32) / 65535),
+        "bilevel.tif": small.convert("1"),
+        "cmyk.tif": small.convert("CMYK"),
+        "large.jpg": large,
+    }
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    pixels = []
+    for name, picture in pictures.items():
+        picture.save(folder / name, exif=turned)
+        pixels.append(np.asarray(open_rgb(folder / name, at_least=20)).tobytes())
+    return b"".join(pixels)
+
+
+def test_decoded_pixels_do_not_change_without_another_number(tmp_path: Path) -> None:
+    found = hashlib.sha256(golden_pixels(tmp_path)).hexdigest()[:16]
+    assert found == GOLDEN[cache_module.DECODING], (
+        "files are decoded to other pixels than before, so caches hold the old ones: raise "
+        f"cache.DECODING, and add the new hash to GOLDEN here: {found!r}"
+    )
+
+
 def test_another_size_and_another_folder_have_caches_beside_it(
     paths: list[Path], folder: Path, tmp_path: Path, builds: list[Path]
 ) -> None:
@@ -214,7 +265,7 @@ def test_damaged_pixels_are_never_given_and_the_next_run_builds_anew(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fast_style import cache
+from fast_style.data import cache
 folder, paths = Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]]
 decode = cache.open_rgb
 def fatal(path, **options):
@@ -230,7 +281,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_believed(
     paths: list[Path], folder: Path, builds: list[Path]
 ) -> None:
     command = [sys.executable, "-c", KILLED, folder, *paths]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert processes.run(command).returncode == -signal.SIGKILL
     (left,) = names_in(folder)
     assert left.startswith(".")
     assert left.endswith(".tmp")
@@ -259,7 +310,7 @@ def test_an_open_cache_outlives_its_replacement(paths: list[Path], folder: Path)
 
 
 def message(folder: Path, paths: list[Path]) -> str:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(CacheError) as caught:
         open_cache(folder, paths, at_least=AT_LEAST)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -27,7 +27,7 @@ def test_a_folder_of_usable_photos_is_told_and_is_a_success(
     assert "with a plain band along an edge: 0.0%\n" in text
     assert "duplicates: 0" in text
     assert "images/s a core" in text
-    assert "40,000 steps of 4: each photo 20,000.0 times" in text
+    assert "4,000 steps of 4: each photo 2,000.0 times" in text
     assert "data.cache would take 0.00 GB" in text
     assert "unreadable" not in text
 
@@ -71,7 +71,7 @@ def test_each_file_that_cannot_be_used_is_named_with_its_reason(
 def test_a_photo_that_is_broken_behind_its_header_is_found_in_a_large_folder_too(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fast_style.photos.DECODED_SAMPLE", 2)
+    monkeypatch.setattr("fast_style.data.photos.DECODED_SAMPLE", 2)
     paths = write_photos(tmp_path, 5)
     paths[1].write_bytes(paths[1].read_bytes()[:-60])
     assert list(report(capsys, tmp_path, code=1)["unreadable"]) == [str(paths[1])]

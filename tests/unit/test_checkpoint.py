@@ -1,4 +1,5 @@
 import contextlib
+import io
 import os
 import pickle
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fast_style import __version__
-from fast_style.checkpoint import (
+from fast_style.checkpoints.files import (
     CheckpointError,
     find_model,
     find_states,
@@ -20,6 +21,7 @@ from fast_style.checkpoint import (
     save_state,
 )
 from fast_style.files import remove_unfinished
+from fast_style.networks.building import build_network
 from fast_style.networks.transformer import TransformerNet
 
 STATE = {"network": {"head.bias": torch.tensor([1.0, 2.0])}, "last_fault": None}
@@ -334,3 +336,54 @@ def test_leftovers_of_killed_writes_are_removed_and_nothing_else(
     left.write_bytes(b"half")
     remove_unfinished(tmp_path)
     assert sorted(tmp_path.iterdir()) == [model, foreign]
+
+
+def test_a_model_comes_from_bytes_and_from_a_stream(
+    tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    path = save_model(tmp_path / "a.pth", tiny_network, metadata={"name": "a"})
+    expected = load_model(path)
+    for source in (path.read_bytes(), io.BytesIO(path.read_bytes()), str(path)):
+        model = load_model(source)
+        assert model.metadata == expected.metadata
+        assert torch.equal(model.network.head.weight, expected.network.head.weight)
+    with path.open("rb") as file:
+        assert load_model(file).metadata == expected.metadata
+
+
+def test_bytes_that_are_no_model_are_refused() -> None:
+    for source in (b"", b"no model", io.BytesIO(b"no model")):
+        with pytest.raises(CheckpointError, match="model: "):
+            load_model(source)
+    with pytest.raises(CheckpointError, match="open its file with mode 'rb'"):
+        load_model(io.StringIO("no model"))  # type: ignore[arg-type]
+
+
+def test_a_model_is_loaded_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("wave", "wave.pth", Path("wave")):
+        assert load_model(name).metadata["name"] == "wave"
+    with pytest.raises(CheckpointError, match="no model 'wafe'"):
+        load_model("wafe")
+
+
+def test_an_address_is_named_as_it_was_given() -> None:
+    with pytest.raises(CheckpointError, match=r"'https://example\.com/wave\.pth'"):
+        load_model("https://example.com/wave.pth")
+
+
+def test_a_network_of_a_kind_that_is_not_known_asks_for_a_newer_version(
+    tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    path = save_model(tmp_path / "a.pth", tiny_network)
+    data = torch.load(path, weights_only=True)
+    assert "kind" not in data["network"], "older versions read it, too"
+    data["network"]["kind"] = "residual"
+    torch.save(data, path)
+    assert load_model(path).network.width == 4
+    data["network"]["kind"] = "swirling"
+    torch.save(data, path)
+    with pytest.raises(CheckpointError, match=r"of kind 'swirling'; .*: update fast-style"):
+        load_model(path)
+    with pytest.raises(ValueError, match="a network of kind 'swirling'"):
+        build_network(data["network"])

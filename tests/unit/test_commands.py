@@ -12,10 +12,10 @@ import pytest
 import torch
 from synthetic import photo
 
-from fast_style.checkpoint import find_model, save_model, save_state
+from fast_style.checkpoints.files import find_model, save_model, save_state
 from fast_style.commands import main, run
-from fast_style.commands import train as train_command
 from fast_style.networks.transformer import TransformerNet
+from fast_style.training import pace
 
 pytestmark = pytest.mark.usefixtures("signal_handlers_restored")
 
@@ -102,7 +102,7 @@ def test_a_dry_run_counts_small_crops_for_what_they_are(
     user: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = SimpleNamespace(perf_counter=itertools.count().__next__)  # each step takes a second
-    monkeypatch.setattr(train_command, "time", clock)
+    monkeypatch.setattr(pace, "time", clock)
     sizes = ("training.image_size=64", "training.first_size=32", "training.first_share=0.5")
     changes = ("training.steps=100", *sizes)
     settings = itertools.chain.from_iterable(("--set", change) for change in changes)
@@ -111,6 +111,61 @@ def test_a_dry_run_counts_small_crops_for_what_they_are(
     # As long as 50 steps of those that were timed, and 50 of four times their area.
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.endswith("1.00 s a step, about 4 minutes for 100 steps")
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+@pytest.mark.parametrize("dry", [True, False])
+def test_an_impossible_time_limit_is_told_before_anything_else(
+    user: Path, capsys: pytest.CaptureFixture[str], minutes: str, dry: bool
+) -> None:
+    options = ["--dry-run"] if dry else []
+    error = one_line_of_error(
+        capsys, "train", "--config", "gone.yaml", f"--max-minutes={minutes}", *options
+    )
+    assert f"--max-minutes: {float(minutes)!r} is impossible: it must be above 0" in error
+
+
+def test_a_dry_run_says_when_the_time_is_too_short_for_a_step(
+    user: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(pace, "time", clock)
+    command = ("train", "--config", "tiny.yaml", "--run-dir", "new", "--dry-run")
+    assert exit_code(*command, "--max-minutes", "0.01") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(
+        "1.00 s a step, more than --max-minutes 0.01 leaves: no step would be made"
+    )
+
+
+def test_a_dry_run_of_a_long_training_on_a_cpu_knows_a_shorter_way(
+    user: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(perf_counter=itertools.count().__next__)
+    monkeypatch.setattr(pace, "time", clock)
+    command = ("train", "--config", "tiny.yaml", "--run-dir", "new", "--device", "cpu")
+    assert exit_code(*command, "--dry-run", "--set", "training.steps=5000") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    shorter = "# with training.init_from=wave, network.width=16 and --max-minutes 10: "
+    assert last.startswith(shorter)
+    assert 580 <= int(last.removeprefix(shorter).removesuffix(" steps, ten minutes")) <= 594
+
+
+def test_after_a_training_the_next_command_is_shown(
+    user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code("train", "--config", "tiny.yaml", "--run-dir", "new", "--device", "cpu") == 0
+    captured = capsys.readouterr()
+    model = Path("new/tiny.pth")
+    assert captured.out == f"{model}\n"
+    assert captured.err.splitlines()[-1] == f"try: fast-style stylize --model {model} photo.jpg"
+    # Again: it is finished, and there is no second file of events.
+    assert exit_code("train", "--config", "tiny.yaml", "--run-dir", "new", "--device", "cpu") == 0
+    assert capsys.readouterr().out == f"{model}\n"
+    assert len(list(Path("new").glob("events*"))) == 1
+    rows = Path("new/metrics.csv").read_text().splitlines()[1:]
+    expected = ["0,validation", "1,training", "2,training", "2,validation"]
+    assert [",".join(row.split(",")[:2]) for row in rows] == expected
 
 
 def test_a_reader_who_goes_is_no_mistake() -> None:

@@ -12,6 +12,7 @@ from fast_style.config import (
     DataConfig,
     StyleConfig,
     config_from_dict,
+    config_from_stored,
     flatten,
     load_config,
     locate,
@@ -51,13 +52,32 @@ def test_the_repository_ships_the_canonical_and_the_quickstart_config() -> None:
 def test_defaults_are_those_of_the_design() -> None:
     config = config_from_dict(MINIMAL)
     assert config.loss.network == "vgg16"
-    assert config.loss.content_layers == {"relu2_2": 1.0}
-    assert list(config.loss.style_layers) == ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
-    assert set(config.loss.style_layers.values()) == {1.0}
-    assert (config.network.width, config.network.num_residual_blocks) == (32, 5)
+    assert config.loss.content_layers == {"relu3_3": 1.0}
+    assert config.loss.style_layers == {"relu1_2": 1, "relu2_2": 2, "relu3_3": 2, "relu4_3": 0.5}
+    assert (config.loss.strength, config.loss.tv_weight) == (1, 0.1)
+    assert config.loss.padding == "replicate"
+    assert config.network.num_residual_blocks == 5
     training = config.training
-    assert (training.steps, training.batch_size, training.image_size) == (40_000, 4, 256)
-    assert training.learning_rate == 1e-3
+    assert (training.steps, training.batch_size, training.image_size) == (4000, 4, 256)
+    assert (training.learning_rate, training.first_share) == (1e-3, 0.5)
+
+
+def test_raw_weights_take_the_place_of_the_default_strength() -> None:
+    raw = config_from_dict({**MINIMAL, "loss": {"style_weight": 3}})
+    assert (raw.loss.strength, raw.loss.content_weight, raw.loss.style_weight) == (None, 1, 3)
+    assert config_from_dict({**MINIMAL, "loss": {"tv_weight": 0}}).loss.strength == 1
+    with pytest.raises(ConfigError, match="takes the place of"):
+        config_from_dict({**MINIMAL, "loss": {"style_weight": 3, "strength": 1}})
+
+
+def test_what_an_older_version_stored_keeps_its_meaning() -> None:
+    stored = to_dict(config_from_dict({**MINIMAL, "loss": {"strength": 0.25, "padding": "zeros"}}))
+    before = {**stored, "loss": {**stored["loss"], "strength": 0.5}}
+    del before["loss"]["padding"]
+    for data in (before, stored):
+        assert to_dict(config_from_stored(data, source="a state")) == stored
+    raw = {**before, "loss": {**before["loss"], "strength": None}}
+    assert config_from_stored(raw, source="a state").loss.strength is None
 
 
 def test_a_file_holds_only_what_differs_and_names_the_run(tmp_path: Path) -> None:

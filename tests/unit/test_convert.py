@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fast_style.checkpoint import load_model, save_model
+from fast_style.checkpoints.files import load_model, save_model
 from fast_style.commands import main
 from fast_style.networks.transformer import TransformerNet
 

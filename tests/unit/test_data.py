@@ -11,8 +11,6 @@ from kinds import READABLE, RED
 from PIL import Image
 from synthetic import photo, write_photos
 
-from fast_style import images as image_files
-from fast_style.cache import ImageCache, open_cache
 from fast_style.data import (
     ContentBatch,
     ContentImages,
@@ -23,8 +21,10 @@ from fast_style.data import (
     content_batches,
     decoded_edge,
 )
+from fast_style.data.cache import ImageCache, open_cache
+from fast_style.data.photos import find_images, scan_images
 from fast_style.images import open_rgb
-from fast_style.photos import find_images, scan_images
+from fast_style.images import pictures as image_files
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -246,7 +246,7 @@ def test_no_images_at_all_are_refused() -> None:
 
 
 def cached(images: ContentImages, folder: Path) -> ContentImages:
-    """Give the same crops out of a cache."""
+    """Return the same crops out of a cache."""
     paths = [Path(path) for path in images.paths]
     return ContentImages(
         paths,
@@ -296,7 +296,7 @@ def test_a_cache_of_more_images_serves_and_nothing_is_decoded(
     some = ContentImages(paths[2:5], 32)
     expected = take(some, 3)
     cache = open_cache(tmp_path, paths, at_least=some.at_least)
-    monkeypatch.delattr("fast_style.data.open_rgb")
+    monkeypatch.delattr("fast_style.data.batches.open_rgb")
     batches = take(ContentImages(paths[2:5], 32, cache=cache), 3)
     for batch, other in zip(batches, expected, strict=True):
         assert torch.equal(batch.pixels, other.pixels)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from fast_style.checkpoint import Model
+from fast_style.checkpoints.files import Model
 from fast_style.config import ConfigError
 from fast_style.evaluation import (
     Certificate,

@@ -10,14 +10,15 @@ from recorder import Killed, KilledAfter, Recorder
 from runs import assert_equal_bits, run, weights_of
 from torch import Tensor
 
-from fast_style import faults, training
-from fast_style.checkpoint import find_states, load_state
+from fast_style.checkpoints.files import find_states, load_state
 from fast_style.config import Config
-from fast_style.faults import Guard, TrainingError
 from fast_style.images import to_float
-from fast_style.losses import Losses, PerceptualLoss
-from fast_style.preparation import prepare
-from fast_style.trainee import Trainee
+from fast_style.objective.losses import Losses, PerceptualLoss
+from fast_style.training import faults
+from fast_style.training import run as training
+from fast_style.training.faults import Guard, TrainingError
+from fast_style.training.inputs import prepare
+from fast_style.training.trainee import Trainee
 
 MakeConfig = Callable[..., Config]
 
@@ -84,7 +85,7 @@ def test_after_a_fault_the_learning_rate_is_halved(
     recorder = Recorder()
     config = tiny_config({"training.steps": 6, "training.schedule": "constant"})
     run(config, tmp_path, monitors=[recorder])
-    rates = list(recorder.values["learning_rate"].values())
+    rates = list(recorder.values["run/learning_rate"].values())
     assert rates == [1e-3] * 3 + [5e-4] * 3
 
 
@@ -155,7 +156,7 @@ def test_a_photo_that_is_not_finite_is_named_and_goes_no_further(
     assert text.count("photo-00") == 2, "both photos of the batch are named"
     assert "learning rate halved to 0.0005" in text
     assert all(torch.isfinite(value).all() for value in weights_of(tmp_path).values())
-    assert all(math.isfinite(value) for value in list(recorder.values["train/total"].values())[4:])
+    assert all(math.isfinite(value) for value in list(recorder.values["loss/total"].values())[4:])
 
 
 def overflow(trainee: Trainee) -> None:
@@ -182,7 +183,7 @@ def test_an_infinite_gradient_goes_no_further(
     ((step, text),) = recorder.messages
     assert step == 5
     assert "learning rate halved" in text
-    assert math.isfinite(recorder.values["train/total"][5])
+    assert math.isfinite(recorder.values["loss/total"][5])
     good, final = (load_state(path) for path in find_states(tmp_path))
     assert (good["step"], final["step"]) == (3, 5)
     assert_equal_bits(final["network"], good["network"])

@@ -3,6 +3,7 @@
 import io
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,17 @@ from PIL import ExifTags, Image, ImageCms, features
 from synthetic import photo
 
 import fast_style.images as images
-from fast_style.formats import deep
 from fast_style.images import (
     ImageError,
     Picture,
+    deep,
     fill_transparent,
     read_picture,
     set_depth,
+    table,
     write_picture,
 )
+from fast_style.images.decoding import opened
 
 needs_codecs = pytest.mark.skipif(
     not deep.available(), reason="needs pip install 'fast-style[formats]'"
@@ -73,7 +76,7 @@ def test_a_picture_taller_than_one_band_is_whole(
 ) -> None:
     path = save(tmp_path / "a.png", "RGBA")
     whole = read_picture(path)
-    monkeypatch.setattr("fast_style.formats.decoding._BAND_PIXELS", 7 * 48)
+    monkeypatch.setattr("fast_style.images.decoding._BAND_PIXELS", 7 * 48)
     assert torch.equal(read_picture(path).pixels, whole.pixels)
 
 
@@ -270,14 +273,31 @@ def test_16_bit_inks_are_read_at_full_depth(tmp_path: Path, profile: bytes) -> N
 @pytest.mark.parametrize(
     ("photometric", "channels"), [("separated", 5), ("miniswhite", 2), ("minisblack", 3)]
 )
-def test_a_tiff_of_an_unknown_kind_is_named(
-    tmp_path: Path, photometric: str, channels: int
+def test_a_tiff_of_a_kind_unknown_to_pillow_needs_the_codecs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photometric: str, channels: int
 ) -> None:
     import tifffile
 
     pixels = np.full((20, 30, channels), 40_000, np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric, planarconfig="contig")
-    with pytest.raises(ImageError, match=r"a\.tif: is a TIFF .* of a kind Pillow cannot read"):
+    light = (65535 - 40_000) ** 2 / 65535 if channels == 5 else 40_000
+    light = 65535 - light if channels == 2 else light
+    picture = read_picture(tmp_path / "a.tif")
+    assert (picture.pixels.int() - light).abs().max() <= 1
+    assert picture.alpha is None  # its other channels are of no known kind
+    monkeypatch.setattr(deep, "available", lambda: False)
+    with pytest.raises(ImageError, match=r"a\.tif: is a TIFF .* of a kind Pillow cannot read; for"):
+        read_picture(tmp_path / "a.tif")
+
+
+@needs_codecs
+@pytest.mark.parametrize("photometric", [32844, 4])
+def test_a_tiff_of_an_unknown_kind_is_named(tmp_path: Path, photometric: int) -> None:
+    import tifffile
+
+    pixels = np.zeros((20, 30), np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric=photometric)
+    with pytest.raises(ImageError, match=r"a\.tif: is a TIFF of colours that cannot be read"):
         read_picture(tmp_path / "a.tif")
 
 
@@ -440,7 +460,7 @@ def test_a_turned_tiff_is_turned_once(
     save_tiff(paths[1], kind, upright, 1)
     if not codecs:
         monkeypatch.setattr(deep, "available", lambda: False)
-    monkeypatch.setattr("fast_style.formats.decoding._BAND_PIXELS", 3 * 11)
+    monkeypatch.setattr("fast_style.images.decoding._BAND_PIXELS", 3 * 11)
     picture, expected = map(read_picture, paths)
     reduced = dtype is np.uint16 and kind != "grey 16" and not codecs
     if kind.startswith(("RGB", "LZW", "pages", "grey", "float")) and not reduced:
@@ -541,9 +561,53 @@ def test_streams_are_read_and_written() -> None:
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fast_style.formats.decoding.MAX_PIXELS", 40 * 48 - 1)
+    monkeypatch.setattr("fast_style.images.decoding.MAX_PIXELS", 40 * 48 - 1)
     with pytest.raises(ImageError, match=r"a\.png: 48×40 is over 1,919 pixels"):
         read_picture(save(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("limit", [None, 1000, 89_478_485])
+def test_pillows_own_limit_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int | None
+) -> None:
+    """An application may guard its own images with it: ours have more pixels here."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    path = save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(path.read_bytes()[:-40])
+    read_picture(path)
+    with pytest.raises(ImageError):
+        read_picture(tmp_path / "b.png")
+    assert limit == Image.MAX_IMAGE_PIXELS
+    with opened(path), ThreadPoolExecutor(4) as pool:
+        list(pool.map(images.read_size, [path] * 50))
+        assert Image.MAX_IMAGE_PIXELS is not None
+        assert Image.MAX_IMAGE_PIXELS > 40 * 48
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_picture_inside_another_is_guarded_too(tmp_path: Path) -> None:
+    inner = io.BytesIO()
+    Image.new("L", (3000, 3000)).save(inner, "PNG")
+    block = struct.pack(">4sI", b"ic07", 8 + inner.tell()) + inner.getvalue()  # of 128x128
+    (tmp_path / "a.icns").write_bytes(struct.pack(">4sI", b"icns", 8 + len(block)) + block)
+    with pytest.raises(ImageError, match=r"a\.icns: Image size \(9000000 pixels\) exceeds limit"):
+        read_picture(tmp_path / "a.icns")
+
+
+def test_the_table_of_formats_is_all_that_writing_asks(tmp_path: Path) -> None:
+    names = [name for row in table.FORMATS for name in (row.name, *row.extensions)]
+    assert len(set(names)) == len(names)
+    for row in table.WRITTEN:
+        if row.codec and not features.check(row.codec):
+            continue
+        write_picture(Picture(pixels=torch.zeros(3, 8, 8, dtype=torch.uint8)), f := io.BytesIO(),
+                      file_format=row.name)  # fmt: skip
+        with Image.open(f) as image:
+            assert image.format == row.name
+        for extension in row.extensions:
+            assert images.format_of(Path(f"a{extension.upper()}")) == row.name
+    with pytest.raises(ImageError, match=r"a\.gif: cannot write the image format '\.gif': use .*"):
+        images.format_of(Path("a.gif"))
 
 
 def test_a_picture_too_long_for_a_format_is_refused(tmp_path: Path) -> None:

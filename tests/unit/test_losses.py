@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from fast_style.losses import Losses, PerceptualLoss, gram_matrix, total_variation
 from fast_style.networks.vgg import VGGFeatures
+from fast_style.objective.losses import Losses, PerceptualLoss, gram_matrix, total_variation
 
 
 @pytest.fixture(scope="module")

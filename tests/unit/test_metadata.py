@@ -1,4 +1,4 @@
-"""What a file says of its picture: EXIF, XMP, IPTC and resolution, kept or lost with a note."""
+"""What a file holds beside its pixels: EXIF, XMP, IPTC and resolution, kept or lost with a note."""
 
 import io
 import struct
@@ -12,9 +12,8 @@ from PIL import ExifTags, Image, IptcImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 from synthetic import photo
 
-from fast_style.formats import deep, rowwise
-from fast_style.formats.metadata import Metadata
-from fast_style.images import Picture, read_picture, set_depth, write_picture
+from fast_style.images import Picture, deep, read_picture, rowwise, set_depth, write_picture
+from fast_style.images.metadata import Metadata
 
 needs_codecs = pytest.mark.skipif(
     not deep.available(), reason="needs pip install 'fast-style[formats]'"

@@ -8,6 +8,18 @@ import torch
 from synthetic import vgg_weights
 from torch import Tensor
 
+from fast_style.baseline.methods import (
+    Adam,
+    NormalizedGradient,
+    OptimizationError,
+    ProjectedLBFGS,
+)
+from fast_style.baseline.optimization import (
+    Baseline,
+    fit_content,
+    optimize_image,
+    scale_sizes,
+)
 from fast_style.config import (
     BaselineConfig,
     BaselineContentConfig,
@@ -15,23 +27,13 @@ from fast_style.config import (
     BaselineStyleConfig,
     OptimizationConfig,
 )
-from fast_style.losses import (
+from fast_style.networks.vgg import VGGFeatures
+from fast_style.objective.losses import (
     Losses,
     PerceptualLoss,
     absolute_variation,
     gram_matrix,
     power_variation,
-)
-from fast_style.networks.vgg import VGGFeatures
-from fast_style.optimization import (
-    Adam,
-    Baseline,
-    NormalizedGradient,
-    OptimizationError,
-    ProjectedLBFGS,
-    fit_content,
-    optimize_image,
-    scale_sizes,
 )
 
 LAYERS = {"content_layers": {"relu2_2": 1.0}, "style_layers": {"relu1_2": 1.0, "relu2_2": 1.0}}

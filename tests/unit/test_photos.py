@@ -7,7 +7,7 @@ from kinds import UNREADABLE
 from PIL import Image
 from synthetic import photo, write_photos
 
-from fast_style.photos import (
+from fast_style.data.photos import (
     DataError,
     find_images,
     fingerprint,
@@ -217,3 +217,14 @@ def test_a_fingerprint_tells_folders_apart_and_does_not_care_where_they_are(
 def test_the_fingerprint_of_several_folders_and_of_one_file(tmp_path: Path) -> None:
     one, other = write_photos(tmp_path / "a", 1), write_photos(tmp_path / "b", 1)
     assert fingerprint(one) == fingerprint(other) != fingerprint([*one, *other])
+
+
+def test_other_files_are_counted_in_a_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo(1).save(tmp_path / "a.jfif", "JPEG")
+    for name in ("x.psd", "y.mov", ".hidden"):
+        (tmp_path / name).write_bytes(b"")
+    with caplog.at_level("INFO"):
+        assert names(find_images([tmp_path])) == ["a.jfif"]
+    assert caplog.messages == [f"{tmp_path}: 2 files left out: 1 .mov, 1 .psd"]

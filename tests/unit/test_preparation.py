@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from synthetic import photo, write_photos
 
 from fast_style.config import Config, ConfigError, StyleConfig
 from fast_style.data import DataError, Draw
-from fast_style.photos import hold_out, inspect_images
-from fast_style.preparation import load_style_image, prepare
+from fast_style.data.photos import hold_out, inspect_images
+from fast_style.training.inputs import load_style_image, prepare
 
 
 def message_for(path: Path) -> str:
@@ -63,7 +64,7 @@ def test_a_held_out_photo_that_only_now_turns_out_broken_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     scan = partial(inspect_images, decoded=3)  # files 0, 4 and 8
-    monkeypatch.setattr("fast_style.preparation.scan_images", scan)
+    monkeypatch.setattr("fast_style.training.inputs.scan_images", scan)
     photos = write_photos(tmp_path / "photos", 10)
     config = tiny_config({"data.train": str(tmp_path / "photos"), "data.held_out": 2})
     held = hold_out(photos, 2)[1]
@@ -105,3 +106,28 @@ def test_a_cache_that_cannot_be_written_is_named(
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"data\.cache: .*file: cannot be written: "):
         prepare(tiny_config({"data.cache": str(tmp_path / "file")}), device="cpu")
+
+
+def test_previews_of_photos_with_one_name_are_told_apart(
+    tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    for seed, place in enumerate(("a/1.png", "b/1.png", "b/2.png", "c/a/1.png")):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        photo(seed, 40, 48).save(tmp_path / place)
+    inputs = prepare(tiny_config({"data.validation": [str(tmp_path)]}), device="cpu")
+    assert list(inputs.previews) == ["a-1-1", "b-1", "2", "a-1-4"]
+    contents = list(inputs.previews.values())
+    assert not any(torch.equal(contents[0], other) for other in contents[1:])
+
+
+@pytest.mark.parametrize(
+    ("size", "alpha", "told"),
+    [((15, 80), 255, "is only 15×80 pixels"), ((80, 80), 0, "is wholly transparent"),
+     ((80, 80), 255, "")],
+)  # fmt: skip
+def test_a_poor_style_image_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: tuple[int, int], alpha: int, told: str
+) -> None:
+    Image.new("RGBA", size, (9, 99, 200, alpha)).save(tmp_path / "a.png")
+    load_style_image(StyleConfig(image=tmp_path / "a.png"))
+    assert [told in message for message in caplog.messages] == ([True] if told else [])

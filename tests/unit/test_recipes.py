@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.vgg import cfgs
 
-from fast_style.config import ConfigError, load_config, load_recipe
+from fast_style.baseline.optimization import fit_style
+from fast_style.config import ConfigError, StyleConfig, load_config, load_recipe
 from fast_style.networks.vgg import VGGFeatures
-from fast_style.optimization import build_criterion, fit_style
-from fast_style.weights import WeightsError, load_vgg
+from fast_style.objective.building import build_objective
+from fast_style.objective.weights import WeightsError, load_vgg
 
 RECIPES = {
     "johnson",
@@ -162,7 +163,7 @@ def compare(recipe: str, features: VGGFeatures, size: int) -> None:
     coarse = torch.rand(3, 1, 3, size // 10, size // 10, generator=generator)
     content, style, other = (F.interpolate(c, (size, size), mode="bilinear") for c in coarse)
     config = load_recipe(recipe)
-    criterion = build_criterion(config.loss, features, [style], content=content)
+    criterion = build_objective(config.loss, features, [style], content=content).criterion
     maps = keras_maps(
         config.loss.network, features.state_dict(), average=config.loss.pooling == "average"
     )
@@ -196,8 +197,8 @@ def test_terms_are_those_of_the_formula_with_real_weights(recipe: str) -> None:
     compare(recipe, features, size=256)
 
 
-def test_all_recipes_are_there_and_in_the_repositorys_folder(repository: Path) -> None:
-    folder = repository / "configs" / "baseline"
+def test_all_recipes_are_there_and_in_the_packages_folder(repository: Path) -> None:
+    folder = repository / "fast_style" / "baseline" / "recipes"
     assert {path.stem for path in folder.glob("*.yaml")} == RECIPES
     for recipe in RECIPES:
         assert load_recipe(recipe).name == recipe
@@ -208,7 +209,7 @@ def test_johnson_is_the_canonical_training_objective(repository: Path) -> None:
     recipe = load_recipe("johnson")
     for name in type(training.loss).__slots__:
         assert getattr(recipe.loss, name) == getattr(training.loss, name), name
-    assert recipe.style.size == training.style.size
+    assert recipe.style.size == StyleConfig(image=Path("style.jpg")).size
     assert recipe.optimization.method == "lbfgs"
     assert recipe.optimization.steps == 500
 

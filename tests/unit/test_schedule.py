@@ -6,19 +6,21 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
-from fast_style import schedule
-from fast_style.checkpoint import find_states, load_state
+from fast_style.checkpoints.files import find_states, load_state
 from fast_style.config import Config, TrainingConfig
-from fast_style.losses import Losses
-from fast_style.schedule import Pace, Plan, learning_rate_at, work_after
-from fast_style.trainee import Trainee
+from fast_style.objective.losses import Losses
 from fast_style.training import Result, train
+from fast_style.training import pace as pace_module
+from fast_style.training.monitors import NullMonitor
+from fast_style.training.pace import Pace
+from fast_style.training.schedule import Plan, learning_rate_at, work_after
+from fast_style.training.trainee import Trainee
 
 MakeConfig = Callable[..., Config]
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that goes only when it is set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -30,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(schedule, "time", clock)
+    monkeypatch.setattr(pace_module, "time", clock)
     return clock
 
 
@@ -73,12 +75,12 @@ def test_a_plan_may_end_at_once() -> None:
 
 
 def pace_of(clock: Clock, *, seconds: float) -> Pace:
-    """Give the pace after ten steps of so many seconds, and a report of three that is due at 4."""
+    """Return the pace after ten steps of `seconds` each, and a report of 3 seconds at step 4."""
     pace = Pace(0, {"validation": 4})
     for step in range(1, 11):
         clock.now += 100 if step <= 2 else seconds  # it warms up
         if step == 4:
-            with pace.report("validation"):
+            with pace.timing("validation", step):
                 clock.now += 3
         pace.mark(step, 40)
     return pace
@@ -151,8 +153,8 @@ def test_an_impossible_limit_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-class Watcher:
-    """Keeps what a run says of its end, by step."""
+class Watcher(NullMonitor):
+    """Keeps what a run reports of its end, by step."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -169,19 +171,13 @@ class Watcher:
         self.steps = step
 
     def scalars(self, step: int, values: dict[str, float]) -> None:
-        if "planned_steps" in values:
-            self.planned[step] = values["planned_steps"]
-        if "learning_rate" in values:
-            self.rates[step] = values["learning_rate"]
-        if "minutes_left" in values:
-            self.left[step] = values["minutes_left"]
+        if "run/planned_steps" in values:
+            self.planned[step] = values["run/planned_steps"]
+        if "run/learning_rate" in values:
+            self.rates[step] = values["run/learning_rate"]
+        if "run/minutes_left" in values:
+            self.left[step] = values["run/minutes_left"]
             self.ends[step] = self.clock.now / 60 + self.left[step]
-
-    def image(self, step: int, tag: str, image: Tensor) -> None: ...
-
-    def message(self, step: int, text: str) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture

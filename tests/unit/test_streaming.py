@@ -1,14 +1,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fast_style.images import from_float, to_float
-from fast_style.networks.streaming import StreamingTransformer
+from fast_style.networks.streaming import Edge, StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 
 
@@ -39,22 +41,51 @@ def test_equals_the_network_for_any_size(height: int, width: int, blocks: int) -
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = net(image[None])[0]
+    result = whole(StreamingTransformer(net, edge="none"), image)
+    assert result.shape == image.shape
+    assert (result - expected).abs().max() <= 1e-4 * expected.std()
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(9, 90), st.integers(9, 90))
+def test_equals_the_network_on_a_mirrored_image_cut_to_its_size(height: int, width: int) -> None:
+    net = network(blocks=1)
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = net(F.pad(image[None], (8, 8, 8, 8), mode="reflect"))[0, :, 8:-8, 8:-8]
     result = whole(StreamingTransformer(net), image)
     assert result.shape == image.shape
     assert (result - expected).abs().max() <= 1e-4 * expected.std()
 
 
+@pytest.mark.parametrize("size", [(1, 40), (2, 3), (3, 5), (8, 8), (40, 1)])
+def test_tiny_images_are_mirrored_to_and_fro(size: tuple[int, int]) -> None:
+    image = torch.rand(3, *size)
+    padded = image.numpy()
+    for sides in ([(0, 0), (8, 8), (0, 0)], [(0, 0), (0, 0), (8, 8)]):
+        padded = np.pad(padded, sides, mode="reflect")
+    with torch.no_grad():
+        expected = network()(torch.from_numpy(padded)[None])[0, :, 8:-8, 8:-8]
+    result = whole(StreamingTransformer(network()), image)
+    assert result.shape == image.shape
+    assert (result - expected).abs().max() <= 1e-3 * expected.std()
+
+
+@pytest.mark.parametrize("edge", ["reflect", "none"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (3, 5), (40, 1)])
-def test_keeps_the_size_of_tiny_images(size: tuple[int, int]) -> None:
-    result = whole(StreamingTransformer(network()), torch.rand(3, *size))
+def test_keeps_the_size_of_tiny_images(size: tuple[int, int], edge: Edge) -> None:
+    result = whole(StreamingTransformer(network(), edge=edge), torch.rand(3, *size))
     assert result.shape[1:] == size
     assert result.isfinite().all()
 
 
+@pytest.mark.parametrize("edge", ["reflect", "none"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("size", [(2050, 203), (1100, 333), (700, 601), (300, 2047)])
-def test_strips_of_any_height_give_the_same_bits(size: tuple[int, int], dtype: torch.dtype) -> None:
-    engine = StreamingTransformer(network(), dtype=dtype)
+def test_strips_of_any_height_give_the_same_bits(
+    size: tuple[int, int], dtype: torch.dtype, edge: Edge
+) -> None:
+    engine = StreamingTransformer(network(), dtype=dtype, edge=edge)
     image = torch.rand(3, *size)
     expected = whole(engine, image, height=10_000)
     for height, recompute in ((1, True), (64, False), (256, True), (1024, False)):
@@ -83,11 +114,26 @@ def test_a_large_image_in_strips_is_the_whole_frame(height: int) -> None:
 
 
 def test_strips_come_in_order_and_are_as_high_as_asked() -> None:
-    engine = StreamingTransformer(network(blocks=0))
+    engine = StreamingTransformer(network(blocks=0), edge="none")
     strips = list(engine.strips(torch.rand(3, 420, 1024), height=130))
     assert [first for first, _ in strips] == [0, 160]
     # The last takes along what would have fewer than 131,072 pixels.
     assert [strip.shape[1] for _, strip in strips] == [160, 260]
+
+
+def test_strips_are_of_the_image_alone() -> None:
+    engine = StreamingTransformer(network(blocks=0))
+    strips = list(engine.strips(torch.rand(3, 420, 1024), height=130))
+    assert [first for first, _ in strips] == [0, 136, 280]
+    assert [strip.shape for _, strip in strips] == [(3, rows, 1024) for rows in (136, 144, 140)]
+
+
+def test_strips_that_hold_only_what_is_around_a_very_wide_image_are_left_out() -> None:
+    image = torch.rand(3, 24, 17_000)
+    engine = StreamingTransformer(network(width=2, blocks=0))
+    strips = list(engine.strips(image, height=8))
+    assert [first for first, _ in strips] == [0, 8, 16]
+    assert torch.equal(whole(engine, image, height=8), whole(engine, image, height=1000))
 
 
 def test_image_may_be_overwritten_as_soon_as_strips_come() -> None:
@@ -141,5 +187,5 @@ def test_statistics_are_those_of_float64_at_a_large_mean() -> None:
     image = 0.9 + 0.02 * torch.rand(3, 512, 96)
     with torch.no_grad():
         x = net(image[None].double())[0].float()
-    result = whole(StreamingTransformer(net.float()), image)
+    result = whole(StreamingTransformer(net.float(), edge="none"), image)
     assert (result - x).abs().max() <= 1e-3 * x.std()

@@ -1,16 +1,16 @@
 """Stylizer as a library: what its keywords do, and that none of them depends on the strips."""
 
-import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from synthetic import photo
 from torch import Tensor
 
-from fast_style import Picture, Stylizer, looks, stylize_file, stylize_picture
-from fast_style.checkpoint import CheckpointError, save_model
+from fast_style import Picture, Stylizer, stylize_file, stylize_picture
+from fast_style.checkpoints.files import CheckpointError, save_model
 from fast_style.images import (
     ImageError,
     from_float,
@@ -24,6 +24,7 @@ from fast_style.images import (
 )
 from fast_style.networks.streaming import StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
+from fast_style.stylization import looks
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 LOOKS: list[dict[str, Any]] = [
@@ -32,7 +33,9 @@ LOOKS: list[dict[str, Any]] = [
     {"preserve_color": "luma", "strength": 0.8},
     {"preserve_color": "histogram"},
     {"stroke_scale": 2.0},
+    {"stroke_scale": 0.6},
     {"size": 300, "preserve_color": "luma"},
+    {"edge": "none"},
 ]
 
 
@@ -63,7 +66,6 @@ def test_a_network_a_path_and_a_name_are_the_same(
         assert torch.equal(Stylizer.load(model)(image), plain)
     blended = Stylizer(tiny_network, strength=0.5)(image)
     assert torch.equal(Stylizer.load("mine", strength=0.5)(image), blended)
-    assert inspect.signature(Stylizer.load) == inspect.signature(Stylizer)
     with pytest.raises(CheckpointError, match="gone"):
         Stylizer.load("gone")
 
@@ -72,6 +74,10 @@ def test_a_network_a_path_and_a_name_are_the_same(
     ("keywords", "message"),
     [
         ({"strength": -0.1}, r"strength -0\.1 is impossible"),
+        ({"strength": "0.5"}, r"strength '0\.5' is impossible"),
+        ({"strength": None}, "strength None is impossible"),
+        ({"size": "512"}, "size '512' is impossible"),
+        ({"stroke_scale": "2"}, "stroke_scale '2' is impossible"),
         ({"strength": float("nan")}, "strength nan is impossible"),
         ({"preserve_color": "chroma"}, "preserve_color 'chroma': use off, luma or histogram"),
         ({"size": 0}, "size 0 is impossible"),
@@ -79,6 +85,7 @@ def test_a_network_a_path_and_a_name_are_the_same(
         ({"stroke_scale": float("inf")}, "stroke_scale inf is impossible"),
         ({"tile": 0}, "tile 0: use auto, off"),
         ({"tile": "big"}, "tile 'big': use auto, off"),
+        ({"edge": "mirror"}, "edge 'mirror': use reflect or none"),
         ({"precision": "fp8"}, "unknown precision 'fp8'"),
         ({"device": "abacus"}, "unknown device 'abacus'"),
     ],
@@ -95,6 +102,15 @@ def test_a_batch_is_each_of_its_images(tiny_network: TransformerNet, image: Tens
     images = torch.stack([image, image.flip(-1)])
     assert stylizer(images).shape == (2, 3, 40, 31)
     assert torch.equal(stylizer(images[None])[0, 1], stylizer(images[1]))
+
+
+def test_no_frame_is_drawn_unless_asked_for(tiny_network: TransformerNet, image: Tensor) -> None:
+    with torch.no_grad():
+        own = tiny_network(image[None])[0]
+        mirrored = tiny_network(F.pad(image[None], (8, 8, 8, 8), mode="reflect"))[0, :, 8:-8, 8:-8]
+    for keywords, expected in (({}, mirrored), ({"edge": "none"}, own)):
+        result = Stylizer(tiny_network, **keywords)(image)
+        torch.testing.assert_close(result, expected.clamp(0, 1), atol=1e-4, rtol=0)
 
 
 def test_strength_blends_in_linear_light(
@@ -170,6 +186,47 @@ def test_edges_stay_sharp_where_strokes_grow() -> None:
     assert (result[:, :, 29] - result[:, :, 30]).min() > 0.7
 
 
+def test_strokes_that_the_photo_knows_nothing_of_are_enlarged_and_kept() -> None:
+    photograph, small = torch.full((3, 90, 120), 0.5), torch.full((3, 30, 40), 0.5)
+    strokes = torch.zeros(3, 30, 40)
+    strokes[:, ::4] = strokes[:, 1::4] = 1
+    result = torch.cat(
+        [strip for _, strip in looks.upsample_along_edges(strokes, small, photograph)], 1
+    )
+    # Three times as large, they are where they were: rows 6 k of three are bright, dark in turn.
+    assert ((result[:, 1::12] > 0.75) & (result[:, 4::12] > 0.75)).all()
+    assert ((result[:, 7::12] < 0.25) & (result[:, 10::12] < 0.25)).all()
+
+
+def test_what_is_smooth_is_enlarged_exactly() -> None:
+    ramp = torch.linspace(0.1, 0.9, 40).expand(3, 30, 40)
+    photograph = torch.full((3, 90, 120), 0.5)
+    result = torch.cat(
+        [
+            strip
+            for _, strip in looks.upsample_along_edges(
+                ramp, torch.full((3, 30, 40), 0.5), photograph
+            )
+        ],
+        1,
+    )
+    step = 0.8 / 39 / 3
+    expected = 0.1 + step * (torch.arange(120) - 1)
+    torch.testing.assert_close(result[..., 6:-6], expected[6:-6].expand(3, 90, 108))
+
+
+@pytest.mark.parametrize("model", ["wave", "great_wave"])
+def test_strokes_twice_as_large_are_strokes(model: str) -> None:
+    image = to_float(image_to_tensor(photo(3, 200, 260)))
+
+    def gradient(picture: Tensor) -> float:
+        luma = (LUMA * picture).sum(0)
+        return float(luma.diff(dim=0).abs().mean() + luma.diff(dim=1).abs().mean())
+
+    once, twice = (Stylizer(model, stroke_scale=scale)(image) for scale in (1, 2))
+    assert gradient(twice) > 0.5 * gradient(once)
+
+
 def test_rows_are_upsampled_the_same_in_strips_of_any_height(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -180,7 +237,7 @@ def test_rows_are_upsampled_the_same_in_strips_of_any_height(
         monkeypatch.setattr(looks, "_BAND_ROWS", rows)
         strips = looks.upsample_along_edges(small, small, photograph)
         results.append(torch.cat([strip for _, strip in strips], dim=1))
-    torch.testing.assert_close(*results)
+    assert torch.equal(*results)
 
 
 @pytest.mark.parametrize("keywords", LOOKS)

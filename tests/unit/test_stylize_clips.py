@@ -8,7 +8,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install 'fast-style[video]'")
 
 from clips import moving, read_clip, write_clip
 
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints.files import save_model
 from fast_style.commands import stylize
 from fast_style.networks.transformer import TransformerNet
 

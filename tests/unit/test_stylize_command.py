@@ -1,4 +1,4 @@
-"""Which files are stylized into which names, and what the command says of them."""
+"""Which files are stylized into which names, and what the command reports of them."""
 
 import errno
 import io
@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 from synthetic import photo
 from torch import Tensor
 
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints.files import save_model
 from fast_style.commands.stylize import main
-from fast_style.formats import deep
-from fast_style.images import ImageError, read_picture, write_picture
-from fast_style.jobs import plan_jobs
+from fast_style.images import ImageError, deep, read_picture, write_picture
 from fast_style.networks.streaming import StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
+from fast_style.stylization.jobs import plan_jobs
 
 Command = Callable[..., int]
 
@@ -47,7 +48,7 @@ def put(*names: str) -> None:
 
 
 def save_signed(name: str) -> None:
-    """Write a small picture that says it comes from this program."""
+    """Write a small picture that is signed by this program."""
     put(name)
     write_picture(read_picture(name), name)
 
@@ -243,6 +244,80 @@ def test_bad_files_are_reported_and_the_rest_goes_on(
     assert entries[2]["size"] is None
 
 
+def test_what_a_folder_holds_beside_images_is_counted_in_a_line(
+    stylize: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # no extra is installed
+    put("in/a.jfif", "in/b.ppm", "in/out/c.png")
+    for name in ("x.psd", "y.PSD", "z.mov", "raw.nef", ".hidden.txt", "noext", "out/made.psd"):
+        Path("in", name).write_bytes(b"")
+    assert stylize("in", "-o", "in/out", "--recursive") == 0
+    said = capsys.readouterr()
+    assert (
+        "5 files left out: 2 .psd, 1 without extension, 1 .mov, 1 .nef; for cameras' raw files: "
+        "pip install 'fast-style[raw]'\n"
+    ) in said.err
+    assert [line.split(" (")[0] for line in said.out.splitlines()] == [
+        "in/out/a.wave.jfif",
+        "in/out/b.ppm.wave.png",
+    ]
+    assert read_picture("in/out/a.wave.jfif").file_format == "JPEG"
+    assert stylize("in/a.jfif", "-o", "o.jfif") == 0
+    assert "left out" not in capsys.readouterr().err
+
+
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(stylize: Command) -> None:
+    put("holiday [2019]/a.png", "holiday [2019]/day [1]/b.png", "x/y [1]/c.png")
+    assert stylize("holiday [2019]/*.png", "-o", "1") == 0
+    assert stylize("holiday [2019]/day [1]/*.png", "-o", "2") == 0
+    assert stylize("*/y [1]/*.png", "-o", "3") == 0
+    assert stylize("holiday ?2019[]]/[ab].png", "-o", "4") == 0
+    found = {folder: [path.name for path in Path(folder).rglob("*.png")] for folder in "1234"}
+    assert found == {
+        "1": ["a.wave.png"],
+        "2": ["b.wave.png"],
+        "3": ["c.wave.png"],
+        "4": ["a.wave.png"],
+    }
+
+
+def test_whatever_a_codec_raises_is_the_photos_own_error(
+    stylize: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("in/a.png", "in/b.png", "in/c.png")
+    load = PngImageFile.load
+
+    def fails(self: PngImageFile) -> Any:
+        if self.fp is not None and "b.png" in str(getattr(self.fp, "name", "")):
+            raise RuntimeError("Invalid image grid\nof two lines")
+        return load(self)
+
+    monkeypatch.setattr(PngImageFile, "load", fails)
+    assert stylize("in", "-o", "out") == 1
+    said = capsys.readouterr().err
+    assert "error: in/b.png: damaged or unreadable: Invalid image grid of two lines\n" in said
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.wave.png", "c.wave.png"]
+
+
+def test_whatever_stylizing_or_writing_raises_is_the_photos_own_error(
+    stylize: Command, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("in/a.png", "in/b.png", "in/c.png")
+    strips = StreamingTransformer.strips
+    seen: list[int] = []
+
+    def fails(self: StreamingTransformer, image: Tensor, **options: Any) -> Iterator[Any]:
+        seen.append(1)
+        if len(seen) == 2:
+            raise RuntimeError("a kernel failed")
+        return strips(self, image, **options)
+
+    monkeypatch.setattr(StreamingTransformer, "strips", fails)
+    assert stylize("in", "-o", "out") == 1
+    assert "in/b.png: cannot be stylized: RuntimeError: a kernel" in capsys.readouterr().err
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.wave.png", "c.wave.png"]
+
+
 def test_a_write_that_fails_is_reported(
     stylize: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,9 +355,7 @@ def test_a_picture_too_large_for_any_memory_fails_alone(
     put("in/a.png", "in/b.png")
     assert stylize("in", "-o", "out", "--size", "2000000000") == 1
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == (
-        "error: in/a.png: too large for the memory there is: try --tile 64 or a smaller --size"
-    )
+    assert said[0] == ("error: in/a.png: out of memory: try --tile 64 or a smaller --size")
     assert len(said) == 3
 
 
@@ -458,7 +531,7 @@ def test_16_bits_go_to_standard_output(
         (["a.png", "--sheet", "s.png", "--quality", "0"], "--quality 0 is impossible"),
         (["a.png", "--sheet", "s.png", "--size", "-5"], "--size -5 is impossible"),
         (["a.png", "--sheet", "s.png", "--size", "0"], "--size 0 is impossible"),
-        (["a.png", "--sheet", "s.png", "--size", "2000000000"], "s.png: too large for the memory"),
+        (["a.png", "--sheet", "s.png", "--size", "2000000000"], "s.png: out of memory"),
         (["a.png", "--sheet", "s.png", "-o", "out"], "--output does nothing for a --sheet"),
         (["a.png", "--sheet", "s.png", "--format", "png"], "--format does nothing"),
         (["a.png", "--sheet", "s.png", "--depth", "8"], "--depth does nothing"),
@@ -485,6 +558,54 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert message in said
     assert said.count("\n") == 1
     assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp", "tiff"])
+@pytest.mark.parametrize("keep", [[], ["--keep-metadata"]])
+def test_an_output_made_with_other_settings_is_redone(
+    stylize: Command, capsys: pytest.CaptureFixture[str], extension: str, keep: list[str]
+) -> None:
+    put(f"a.{extension}")
+    output = Path(f"a.wave.{extension}")
+    assert stylize(f"a.{extension}", "--strength", "0.6", *keep) == 0
+    first = output.read_bytes()
+    capsys.readouterr()
+    assert stylize(f"a.{extension}", "--strength", "0.6", *keep) == 0
+    assert "1 already there, skipped" in capsys.readouterr().err
+    assert output.read_bytes() == first
+    assert stylize(f"a.{extension}", "--strength", "0.3", *keep) == 0
+    assert "1 redone with these settings\n" in capsys.readouterr().err
+    assert output.read_bytes() != first
+    assert stylize(f"a.{extension}", "--strength", "0.6", *keep) == 0
+    assert output.read_bytes() == first
+
+
+def test_an_output_of_a_model_that_has_changed_is_redone(
+    stylize: Command, tiny_network: TransformerNet
+) -> None:
+    put("a.png")
+    assert stylize("a.png") == 0
+    first = Path("a.wave.png").read_bytes()
+    with torch.no_grad():
+        next(tiny_network.parameters()).mul_(2)
+    save_model("models/wave.pth", tiny_network)
+    assert stylize("a.png") == 0
+    assert Path("a.wave.png").read_bytes() != first
+
+
+def test_what_does_not_say_how_it_was_made_is_left_alone(
+    stylize: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put("a.png", "b.png", "c.png", "d.bmp")
+    assert stylize("d.bmp") == 0
+    Path("a.wave.png").write_bytes(b"no picture")
+    put("b.wave.png")
+    save_signed("c.wave.png")  # as an earlier version wrote it
+    before = {path: path.read_bytes() for path in Path().glob("*.wave.*")}
+    capsys.readouterr()
+    assert stylize("a.png", "b.png", "c.png", "d.bmp", "--strength", "0.5") == 0
+    assert "4 already there, skipped, --overwrite redoes" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().glob("*.wave.*")} == before
 
 
 def test_a_missing_model_is_exit_code_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,13 +11,13 @@ from PIL import Image
 from synthetic import photo, write_photos
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fast_style import sweep
-from fast_style.checkpoint import save_model
+from fast_style.baseline.optimization import OptimizationError
+from fast_style.checkpoints.files import save_model
 from fast_style.commands import main
 from fast_style.config import ConfigError
+from fast_style.evaluation import sweep
 from fast_style.networks.transformer import TransformerNet
-from fast_style.optimization import OptimizationError
-from fast_style.sheet import comparison_sheet
+from fast_style.stylization.sheets import comparison_sheet
 
 TinyYaml = Callable[..., Path]
 AXIS = ("--set", "loss.style_weight=0.1,1")
@@ -142,7 +142,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(
 
 def test_a_missing_config_is_one_line(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", "--config", "gone.yaml", *AXIS]) == 2
-    assert capsys.readouterr().err == "error: gone.yaml: no such config file\n"
+    assert capsys.readouterr().err.startswith("error: gone.yaml: no such config file. Shipped are ")
 
 
 def test_gatys_previews_make_a_sheet_with_a_column_for_each_combination(

@@ -6,9 +6,9 @@ import torch
 
 from fast_style.config import Config, ConfigError
 from fast_style.data import content_batches
-from fast_style.preparation import prepare
-from fast_style.schedule import Plan
-from fast_style.trainee import Trainee, train_step, worth_compiling
+from fast_style.training.inputs import prepare
+from fast_style.training.schedule import Plan
+from fast_style.training.trainee import Trainee, train_step, worth_compiling
 
 MakeConfig = Callable[..., Config]
 
@@ -45,13 +45,14 @@ def test_a_gradient_is_clipped_to_the_norm_asked_for(trainee: Trainee) -> None:
 
 
 def test_a_plan_says_how_many_steps_see_small_crops(tiny_config: MakeConfig) -> None:
-    config = tiny_config({"training.steps": 20, "training.first_share": 0.4})
+    sizes = {"training.image_size": 48, "training.first_size": 32}
+    config = tiny_config({**sizes, "training.steps": 20, "training.first_share": 0.4})
     trainee = Trainee(config, prepare(config, device="cpu"))
     images = trainee.inputs.images
     assert images.first_steps == 8
-    batches = content_batches(images, 1)
+    batches = content_batches(images, 1, size_at=trainee.crop_size_at)
     trainee.follow(Plan(steps=5))
-    assert [next(batches).pixels.shape[-1] for _ in range(4)] == [128, 128, 32, 32]
+    assert [next(batches).pixels.shape[-1] for _ in range(4)] == [32, 32, 48, 48]
 
 
 @pytest.mark.slow

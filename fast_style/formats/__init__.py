@@ -1,1 +1,0 @@
-"""Image file formats: what Pillow, and for 16 bits imagecodecs, make of them; arrays only."""

@@ -1,0 +1,1 @@
+"""The objective: losses, their balance, the loss network's weights, and the one builder."""

@@ -1,0 +1,204 @@
+"""Stylizing many image files, while the next one is read and the last one is written."""
+
+import io
+import sys
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from queue import SimpleQueue
+from typing import BinaryIO
+
+from fast_style.devices import is_memory_error
+from fast_style.images import (
+    ImageError,
+    Picture,
+    check_fits,
+    format_of,
+    nearest_format,
+    read_picture,
+    rowwise,
+    set_depth,
+    write_picture,
+)
+from fast_style.stylization import Stylizer, begin_picture
+from fast_style.stylization.jobs import STREAM, Job
+from fast_style.stylization.outputs import Result, Saving
+
+# A picture on its way: None once it has failed.
+_Stage = tuple[Picture | None, Result]
+
+
+def run_jobs(
+    stylizer: Stylizer, jobs: Sequence[Job], saving: Saving
+) -> Generator[Result, None, None]:
+    """Stylize in order, and yield a result for each; one that fails does not stop the rest.
+
+    A picture is written while its last rows are stylized, where its format allows, and while the
+    next is. At most three are held. Closing the generator, or Ctrl-C, waits for the file that is
+    being written.
+    """
+    if not jobs:
+        return
+    # The first is read and the last written here, not in threads: there is little work to overlap,
+    # and what a thread frees, glibc keeps for that thread alone.
+    stage = _read(jobs[0], saving)
+    writing: Future[Result] | None = None
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+        for job in jobs[1:]:
+            reading = reader.submit(_read, job, saving)
+            begun = _stylize(stylizer, *stage, saving, writer)
+            if writing:
+                yield writing.result()
+            writing = begun
+            stage = reading.result()
+        last = _stylize(stylizer, *stage, saving, None)
+        if writing:
+            yield writing.result()
+    yield last.result()
+
+
+class _Rows:
+    """Spans of a picture's rows on their way from the network to the writer's thread.
+
+    A context manager: at its end, whatever ends it, the reader ends too.
+    """
+
+    def __init__(self) -> None:
+        self._spans: SimpleQueue[slice | _NetworkError | None] = SimpleQueue()
+        self.begun = self.ended = time.perf_counter()
+
+    def put(self, span: slice) -> None:
+        self._spans.put(span)
+
+    def __enter__(self) -> "_Rows":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.ended = time.perf_counter()
+        self._spans.put(_NetworkError() if kind else None)
+
+    def __iter__(self) -> Iterator[slice]:
+        while (span := self._spans.get()) is not None:
+            if isinstance(span, _NetworkError):
+                raise span
+            yield span
+
+
+class _NetworkError(Exception):
+    """The network did not get to the end of a picture."""
+
+
+def _read(job: Job, saving: Saving) -> _Stage:
+    start = time.perf_counter()
+    result = Result(job=job)
+    try:
+        source = io.BytesIO(sys.stdin.buffer.read()) if job.input == STREAM else job.input
+        picture = read_picture(source)
+        if saving.depth:
+            picture = set_depth(picture, saving.depth)
+    except (ImageError, MemoryError) as error:  # reading makes an ImageError of all others
+        return None, replace(result, error=_reason(job.input, error))
+    return picture, replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
+
+
+def _stylize(
+    stylizer: Stylizer,
+    picture: Picture | None,
+    result: Result,
+    saving: Saving,
+    writer: ThreadPoolExecutor | None,
+) -> Future[Result]:
+    """Stylize here, and write in the writer's thread, or here too where there is none."""
+    if picture is None:
+        return _finished(result)
+    try:
+        height, width = stylizer.output_size(*picture.pixels.shape[-2:])
+        file_format = _format(picture, result.job, saving)
+        check_fits(_destination(result.job), file_format, height, width)
+        result = replace(result, size=(width, height))
+        with _Rows() as rows:
+            stylized, spans = begin_picture(stylizer, picture)
+            if writer is None:
+                result = _write(stylized, result, saving, spans)
+                seconds = result.seconds + time.perf_counter() - rows.begun
+                return _finished(replace(result, seconds=seconds))
+            writing = writer.submit(_write_beside, stylized, result, saving, rows)
+            for span in spans:
+                rows.put(span)
+    except ImageError as error:
+        return _finished(replace(result, error=str(error)))
+    except Exception as error:  # of this photo: the others go on
+        cure = "out of memory: try --tile 64 or a smaller --size"
+        reason = cure if is_memory_error(error) else f"cannot be stylized: {_text(error)}"
+        return _finished(replace(result, size=None, error=f"{result.job.input}: {reason}"))
+    return writing
+
+
+def _finished(result: Result) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_result(result)
+    return future
+
+
+def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[slice]) -> Result:
+    path = result.job.output
+    try:
+        if path != STREAM:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        lost = write_picture(
+            picture,
+            _destination(result.job),
+            file_format=_format(picture, result.job, saving),
+            quality=saving.quality,
+            keep_metadata=saving.keep_metadata,
+            ready=ready,
+            made_with=saving.made_with,
+        )
+    except (ImageError, MemoryError, OSError) as error:
+        return replace(result, size=None, error=_reason(path, error))
+    return replace(result, notes=(*result.notes, *lost))
+
+
+def _write_beside(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
+    """Write in a thread; the result's time includes what follows the end of the network."""
+    start = time.perf_counter()
+    try:
+        result = _write(picture, result, saving, rows)
+    except _NetworkError:
+        raise  # it is reported where it happened
+    except Exception as error:  # of this photo: the others go on
+        return replace(result, size=None, error=_reason(result.job.output, error))
+    after = time.perf_counter() - max(start, rows.ended)
+    return replace(result, seconds=result.seconds + rows.ended - rows.begun + after)
+
+
+def _destination(job: Job) -> Path | BinaryIO:
+    return sys.stdout.buffer if job.output == STREAM else job.output
+
+
+def _format(picture: Picture, job: Job, saving: Saving) -> str:
+    if job.output != STREAM:
+        return format_of(job.output)
+    if saving.file_format:
+        return saving.file_format
+    nearest = nearest_format(picture)
+    return "PNG" if saving.depth == 16 and nearest not in rowwise.formats() else nearest
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return one line with the file and what is wrong with it."""
+    if isinstance(error, ImageError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"{path}: out of memory"
+    return f"{path}: cannot be written: {_text(error)}"
+
+
+def _text(error: Exception) -> str:
+    """Return the message of an exception in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).splitlines()[:1]
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

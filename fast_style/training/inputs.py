@@ -1,0 +1,246 @@
+"""What a training run needs from outside: its inputs, found, checked and loaded.
+
+Nothing is written here but the cache of photos, last, where one is asked for; a run that fails on
+its inputs leaves nothing behind.
+"""
+
+import contextlib
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fast_style import distributed
+from fast_style.checkpoints.files import SHIPPED, find_model, load_model
+from fast_style.config import Config, ConfigError, DataConfig, LossConfig, StyleConfig
+from fast_style.config.places import source_of
+from fast_style.data import ContentImages, center_crops
+from fast_style.data.cache import open_cache
+from fast_style.data.photos import find_images, hold_out, scan_images
+from fast_style.devices import resolve_device, resolve_precision
+from fast_style.errors import UserError
+from fast_style.images import ImageError, load_image, resize_long_edge, style_doubts, to_float
+from fast_style.networks.building import build_network
+from fast_style.networks.transformer import TransformerNet
+from fast_style.networks.vgg import VGGFeatures
+from fast_style.objective.building import Objective, build_features, build_objective
+from fast_style.objective.losses import PerceptualLoss
+from fast_style.training.schedule import first_steps
+
+log = logging.getLogger(__name__)
+
+_NUM_PREVIEWS = 4
+_PREVIEW_EDGE = 384
+_AUTO = Path("auto")
+# What a network and the one that it begins with have in common.
+_SHAPE = ("width", "num_residual_blocks")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inputs:
+    """Everything that a run needs from outside: found, checked and loaded."""
+
+    device: torch.device
+    dtype: torch.dtype
+    network: TransformerNet  # as the first step finds it
+    style_image: Tensor
+    criterion: PerceptualLoss
+    loss: LossConfig  # the criterion's, in raw weights
+    images: ContentImages
+    validation: Tensor
+    previews: dict[str, Tensor]
+
+
+def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
+    """Prepare in every process of a run, in the main one first; a lone process just prepares.
+
+    The other processes find what that one has downloaded and cached, and take over the weights
+    that `loss.strength` came to.
+    """
+    batch_size, processes = config.training.batch_size, distributed.world_size()
+    loss = config.loss
+    with distributed.together():
+        if batch_size % processes:
+            raise ConfigError(
+                f"training.batch_size: {batch_size} images cannot be shared equally by {processes} "
+                f"processes: make it {processes * max(1, round(batch_size / processes))}, or start "
+                "another number of processes"
+            )
+        if distributed.is_main():
+            inputs = prepare(config, device=distributed.local_device(device))
+            loss = inputs.loss
+    config = dataclasses.replace(config, loss=distributed.from_main(loss))
+    with distributed.together(), distributed.only_main_speaks():
+        if not distributed.is_main():
+            inputs = prepare(config, device=distributed.local_device(device))
+    return inputs
+
+
+def prepare(config: Config, *, device: str = "auto") -> Inputs:
+    """Find, check and load what a run needs, cheap checks first; the cache of photos comes last.
+
+    `config` is a resolved one, whose paths are those of the files themselves.
+    """
+    data, training = config.data, config.training
+    on = resolve_device(device)
+    dtype = resolve_precision(training.precision, on)
+    network = initial_network(config)
+    style = load_style_image(config.style).to(on)
+    features = build_features(config.loss, on)
+    _check_size(config.style, features, style)
+    paths = find_images(data.train, named="data.train")
+    if data.validation:
+        find_images(data.validation, named="data.validation")
+    scan = scan_images(paths)
+    usable, held = split_photos(data, scan.usable)
+    counts = f"{len(usable):,} to train on, {len(held):,} held out"
+    log.info("content images: %s; %s", scan.summary(), counts)
+    crops = center_crops(held, training.image_size)
+    validation = torch.stack(list(crops.values()))
+    objective = style_objective(config, features, style, content=to_float(validation.to(on)))
+    images = ContentImages(
+        usable,
+        training.image_size,
+        mixed_sizes=training.mixed_sizes,
+        first_size=training.first_size,
+        first_steps=first_steps(training, training.steps),
+        seed=training.seed,
+        min_crop=data.min_crop,
+        flip=data.flip,
+    )
+    if data.cache:
+        # Of the held-out images too, so that another data.held_out does not rebuild the cache.
+        images = images.cached(open_cache(data.cache, scan.usable, at_least=images.at_least))
+    return Inputs(
+        device=on,
+        dtype=dtype,
+        network=network,
+        style_image=style,
+        criterion=objective.criterion,
+        loss=objective.raw,
+        images=images,
+        validation=validation,
+        previews=_load_previews(list(crops)[:_NUM_PREVIEWS]),
+    )
+
+
+def split_photos(data: DataConfig, usable: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Divide the `usable` photos of `data.train` into those to train on and those held out.
+
+    With `data.validation` none of them is held out, but the usable photos there.
+    """
+    if data.validation:
+        return list(usable), scan_images(
+            find_images(data.validation, named="data.validation")
+        ).usable
+    return hold_out(usable, data.held_out)
+
+
+def _load_previews(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Load the photos of the previews, (3, H, W), by names that differ: as short as they can be."""
+    stems = [path.stem for path in paths]
+    names = [
+        stem if stems.count(stem) == 1 else f"{path.parent.name}-{stem}"
+        for path, stem in zip(paths, stems, strict=True)
+    ]
+    names = [
+        name if names.count(name) == 1 else f"{name}-{number}"
+        for number, name in enumerate(names, start=1)
+    ]
+    return {
+        name: resize_long_edge(load_image(path), _PREVIEW_EDGE)
+        for name, path in zip(names, paths, strict=True)
+    }
+
+
+def load_style_image(style: StyleConfig) -> Tensor:
+    """Load the style image, (1, 3, H, W), at the size at which its statistics are taken.
+
+    Raises ConfigError for a file that cannot be read, with the place to get a missing one.
+    """
+    path = style.image
+    try:
+        image = load_image(path)
+        for doubt in style_doubts(path):
+            log.warning("style.image: %s: %s", path, doubt)
+    except ImageError as error:
+        cure = "" if path.exists() else _where_to_get(path)
+        raise ConfigError(f"style.image: {error}{cure}") from None
+    return resize_long_edge(image, style.size)[None]
+
+
+def _where_to_get(path: Path) -> str:
+    if path.is_absolute():
+        return ""
+    if page := source_of(path):
+        return f"; {page} says where to get it"
+    return f" in {Path.cwd()}, where relative paths begin"
+
+
+def style_objective(
+    config: Config, features: VGGFeatures, style_image: Tensor, *, content: Tensor | None = None
+) -> Objective[LossConfig]:
+    """Build a config's objective for its style image, (1, 3, H, W), on that image's device.
+
+    `content`, (N, 3, H, W) typical photos, is what `loss.strength` is measured at. Raises
+    ConfigError for a style image that is too small.
+    """
+    with _blamed_on(config.style):
+        return build_objective(config.loss, features, style_image, content=content)
+
+
+def _check_size(style: StyleConfig, features: VGGFeatures, style_image: Tensor) -> None:
+    """Raise ConfigError for a style image too small for the deepest layer."""
+    with _blamed_on(style), torch.no_grad():
+        features(style_image)
+
+
+@contextlib.contextmanager
+def _blamed_on(style: StyleConfig) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise ConfigError(f"style.image: {style.image}: {error}") from None
+
+
+def with_start(config: Config) -> Config:
+    """Return the config with the start of the run decided.
+
+    `training.init_from: auto` becomes a model or none, and a missing width becomes the initial
+    network's. Raises CheckpointError.
+    """
+    network, init_from = config.network, config.training.init_from
+    if init_from is None or (network.width is not None and init_from != _AUTO):
+        return config
+    initial = load_model(SHIPPED / "wave.pth" if init_from == _AUTO else find_model(init_from))
+    network = dataclasses.replace(network, width=network.width or initial.network.width)
+    if init_from == _AUTO:
+        same = all(getattr(initial.network, key) == getattr(network, key) for key in _SHAPE)
+        init_from = Path("wave") if same else None
+    training = dataclasses.replace(config.training, init_from=init_from)
+    return dataclasses.replace(config, network=network, training=training)
+
+
+def initial_network(config: Config) -> TransformerNet:
+    """Build the config's network: with the weights of `training.init_from`, or seeded random ones.
+
+    Raises CheckpointError, and ConfigError where that model's network is another.
+    """
+    config = with_start(config)
+    network, init_from = config.network, config.training.init_from
+    if init_from is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.training.seed)
+            return build_network(dataclasses.asdict(network))
+    initial = load_model(find_model(init_from)).network
+    for key in _SHAPE:
+        if getattr(initial, key) != getattr(network, key):
+            raise ConfigError(
+                f"network.{key}: is {getattr(network, key)}, but training.init_from, {init_from}, "
+                f"has {getattr(initial, key)}: they must agree"
+            )
+    return initial.requires_grad_(True).train()
