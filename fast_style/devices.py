@@ -1,25 +1,27 @@
 """Where tensors live and how precisely they compute: device, precision, memory, allocator."""
 
-import ctypes
-import os
-import sys
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from fast_style.errors import UserError
+from fast_style.memory import available_ram, is_memory_error, keep_freed_memory
+
+__all__ = [
+    "Precision",
+    "autocast",
+    "available_memory",
+    "has_native_bf16",
+    "is_memory_error",
+    "keep_freed_memory",
+    "resolve_device",
+    "resolve_precision",
+]
 
 Precision = Literal["auto", "float32", "bf16", "fp16"]
 
 _DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# What PyTorch says where there is too little memory, and where no memory could be enough.
-_MEMORY_ERRORS = (
-    "allocate memory",
-    "Storage size calculation overflowed",
-    "integer multiplication overflow",
-)
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -47,7 +49,7 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """Give the dtype to compute in; "auto" is bf16 where the device multiplies it natively.
+    """Return the dtype to compute in; "auto" is bf16 where the device has it in hardware.
 
     Raises ValueError for fp16 on a CPU, which has no kernels worth using.
     """
@@ -62,7 +64,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype
 
 
 def has_native_bf16(device: torch.device) -> bool:
-    """Say whether the device has bfloat16 arithmetic in hardware (emulation is slower)."""
+    """Return whether the device has bfloat16 arithmetic in hardware (emulation is slower)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
@@ -72,64 +74,14 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
-    """Give the context in which forward passes compute in `dtype`; float32 needs none."""
+    """Return the context in which forward passes compute in `dtype`, an empty one for float32."""
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype=dtype)
 
 
 def available_memory(device: torch.device | None = None) -> int:
-    """Give the bytes that an allocation may still use: of the GPU, or of RAM and its cgroup."""
+    """Return the free bytes of memory: of the GPU, or of RAM within the limit of its cgroup."""
     if device is not None and device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    limits = [_meminfo_available()]
-    cgroup = Path("/sys/fs/cgroup")
-    try:
-        limit = int((cgroup / "memory.max").read_text())
-        limits.append(limit - int((cgroup / "memory.current").read_text()))
-    except (OSError, ValueError):
-        pass  # no cgroup, or no limit ("max")
-    return max(min(limits), 0)
-
-
-def _meminfo_available() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (ValueError, OSError, AttributeError):
-        return 4 << 30
-
-
-def keep_freed_memory(*, up_to: int | None = None) -> None:
-    """Tell glibc to keep freed blocks for reuse instead of returning them to the system.
-
-    Every activation above 32 MB is otherwise mapped and unmapped anew; at 1024×1024 these page
-    faults are half of a forward pass. Blocks above `up_to` bytes, which is 32 MB at most, still go
-    back at once: where large blocks come and go among small ones that stay, kept ones would leave
-    holes. It changes the whole process, so only programs call it. Elsewhere than on glibc it does
-    nothing.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    m_trim_threshold, m_mmap_threshold, m_mmap_max = -1, -3, -4
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
-        return
-    if up_to is None:
-        mallopt(m_mmap_max, 0)
-    else:
-        mallopt(m_mmap_threshold, up_to)
-    mallopt(m_trim_threshold, 2**31 - 1)
-
-
-def is_memory_error(error: Exception) -> bool:
-    """Return whether PyTorch ran out of memory, for which its CPU allocator has no class."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MEMORY_ERRORS)
+    return available_ram()

@@ -2,7 +2,7 @@
 
 `torchrun --nproc-per-node N -m fast_style train ...` starts them and tells each its rank. Rank 0 is
 the main process: it reports and writes. In a program that was started alone every function here
-gives back what it gets.
+returns its argument, or what holds for one process.
 """
 
 import contextlib
@@ -30,17 +30,17 @@ _PREPARATION_TIMEOUT = timedelta(days=1)
 
 
 def world_size() -> int:
-    """Give the number of processes that train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Give this process's number among them, from 0."""
+    """Return this process's number among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_main() -> bool:
-    """Say whether this is the process that reports and writes."""
+    """Return whether this is the process that reports and writes."""
     return rank() == 0
 
 
@@ -67,7 +67,7 @@ def joined() -> Iterator[None]:
 
 
 def local_device(name: str) -> str:
-    """Give the device of this process: of several GPUs one of its own. Raises ValueError."""
+    """Return the device of this process: of several GPUs one of its own. Raises ValueError."""
     if world_size() == 1 or name == "cpu":
         return name
     if name == "auto":
@@ -89,9 +89,9 @@ def local_device(name: str) -> str:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Let what fails in one process fail in all of them, and be told by one.
+    """Make an error in one process end them all, and let one of them report it.
 
-    That one raises its own error, the others ToldElsewhereError.
+    That process raises its own error, the others ToldElsewhereError.
     """
     failure: Exception | None = None
     try:
@@ -112,13 +112,13 @@ def together() -> Iterator[None]:
 
 
 def told_once(error: Exception) -> Exception:
-    """Give what this process raises for an error that all have met."""
+    """Return what this process raises for an error that all processes have met."""
     return error if is_main() else ToldElsewhereError("process 0")
 
 
 @contextlib.contextmanager
 def only_main_speaks() -> Iterator[None]:
-    """Keep the others from logging what the main process has logged already."""
+    """Keep the other processes from logging what the main process logs."""
     if is_main():
         yield
         return
@@ -131,7 +131,7 @@ def only_main_speaks() -> Iterator[None]:
 
 
 def wrap(network: nn.Module, device: torch.device) -> nn.Module:
-    """Give the network whose gradients, after `backward`, are the mean over all processes."""
+    """Return `network` with gradients that `backward` averages over all processes."""
     if world_size() == 1:
         return network
     indices = [device.index] if device.type == "cuda" else None
@@ -152,12 +152,12 @@ def mean(values: Tensor) -> Tensor:
 
 
 def any_says(flag: bool) -> bool:
-    """Say whether the flag is true in any process."""
+    """Return whether `flag` is true in any process."""
     return bool(total(torch.tensor(float(flag))))
 
 
 def from_main(value: T) -> T:
-    """Give the main process's value."""
+    """Return the main process's value."""
     values = [value]
     if world_size() > 1:
         dist.broadcast_object_list(values, src=0)
@@ -174,5 +174,5 @@ def gathered(items: Sequence[T]) -> list[T]:
 
 
 def _tells_of_a_loss(error: RuntimeError) -> bool:
-    """Say whether an error comes from the connection between processes."""
+    """Return whether an error comes from the connection between processes."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)

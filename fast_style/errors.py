@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and what else the commands tell apart from a bug.
+"""The errors that a user can mend, and others that are no bug of this program.
 
 A message names the thing, the value and the cure. The commands print it in one line; any other
 error, but the operating system's own, is a bug of this program, and is shown as one.

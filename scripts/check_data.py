@@ -1,3 +1,6 @@
-from fast_style.commands.check_data import main
+import sys
 
-raise SystemExit(main())
+from fast_style.commands import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["check-data", *sys.argv[1:]]))

@@ -169,11 +169,11 @@ def _credits(path: Path | None) -> dict[str, Mapping[str, str]] | None:
 
 
 def _credit(path: Path, known: Mapping[str, Mapping[str, str]] | None) -> str:
-    """Give a photo's line of attribution."""
+    """Return a photo's line of attribution."""
     if known is None:
         return f"*{_title(path.stem)}*"
     if path.name not in known:
-        raise ConfigError(f"{path.name}: the credits say nothing of it")
+        raise ConfigError(f"{path.name}: is not in the credits")
     row = known[path.name]
     licence = row.get("licence") or row.get("license")
     if not licence:
@@ -224,7 +224,7 @@ def _megabytes(files: Mapping[str, bytes]) -> float:
 
 
 def _command(options: Namespace) -> str:
-    """Give the command that makes the page, with other folders by their names alone."""
+    """Return the command that makes the page, with other folders by their names alone."""
     words = ["python", "scripts/gallery.py"]
     for flag in ("photos", "models", "styles", "credits"):
         if path := getattr(options, flag):

@@ -30,7 +30,7 @@ def write_animation(path: Path) -> None:
 
 
 def write_rotated(path: Path) -> None:
-    """Write a picture that is red above and blue below once it is turned as its tag says."""
+    """Write a picture that is red above and blue below once it is turned by its tag."""
     image = Image.new("RGB", (40, 40), RED)
     image.paste((0, 0, 255), (0, 20, 40, 40))
     exif = Image.Exif()

@@ -29,7 +29,7 @@ def photo(seed: int, height: int = 40, width: int = 48) -> Image.Image:
 
 
 def write_photos(folder: Path, count: int, *, height: int = 40, width: int = 48) -> list[Path]:
-    """Write lossless photos `photo-000.png`, ... and give their paths."""
+    """Write lossless photos `photo-000.png`, ... and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"photo-{i:03d}.png" for i in range(count)]
     for seed, path in enumerate(paths):
@@ -40,7 +40,7 @@ def write_photos(folder: Path, count: int, *, height: int = 40, width: int = 48)
 def vgg_weights(
     network: str = "vgg16", *, convolutions: int = 4, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Give random weights of the first convolutions, under the keys of torchvision's `features`.
+    """Return random weights of the first convolutions, under the keys of torchvision's `features`.
 
     Four of them reach relu2_2. They are scaled as by He et al. 2015, so that feature maps neither
     fade nor grow with depth.
@@ -63,7 +63,7 @@ def vgg_weights(
 
 
 def tiny_config_data(*, photos: Path, style: Path, weights: Path) -> dict[str, Any]:
-    """Give the plain data of a config whose every step takes milliseconds."""
+    """Return the plain data of a config whose every step takes milliseconds."""
     return {
         "name": "tiny",
         "style": {"image": str(style), "size": 32},

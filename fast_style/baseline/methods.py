@@ -13,7 +13,7 @@ from fast_style.errors import UserError
 
 # A step that gains less than this share of what the gradient promises is shortened (Armijo).
 _SUFFICIENT_GAIN = 1e-4
-# After so many shortenings in a row, what L-BFGS remembers leads nowhere.
+# The number of shortenings in a row after which L-BFGS's memory leads nowhere.
 _MAXIMUM_REJECTIONS = 20
 
 
@@ -30,10 +30,10 @@ class Method(Protocol):
         """Move on from where the objective is `total`."""
 
     def kept(self, total: float) -> Tensor:
-        """Give the image to keep, when the objective is `total` at the present one."""
+        """Return the image to keep, when the objective is `total` at the present one."""
 
     def carried_to(self, image: Tensor) -> "Method":
-        """Give the same method for a larger image, with what it knows scaled up."""
+        """Return the same method for a larger image, with what it knows scaled up."""
 
 
 class ProjectedLBFGS:
@@ -66,20 +66,20 @@ class ProjectedLBFGS:
         self._move_to(self.point + self.length * self.direction)
 
     def kept(self, total: float) -> Tensor:
-        """Give the present image, or the last good point where that is better."""
+        """Return the present image, or the last good point where that is better."""
         if self.point is None or total <= self.total:
             return self.image.detach()
         return self.point.reshape(self.image.shape)
 
     def carried_to(self, image: Tensor) -> "ProjectedLBFGS":
-        """Start anew: displacements of another size say nothing here."""
+        """Start anew: displacements of another size are of no use here."""
         return ProjectedLBFGS(image, self.options)
 
     def _is_sufficient(self, total: float) -> bool:
         return total <= self.total + _SUFFICIENT_GAIN * self._promise()
 
     def _promise(self) -> float:
-        """Give the change of the objective to first order, negative when downhill."""
+        """Return the first-order change of the objective, negative when downhill."""
         assert self.point is not None
         return self.gradient.dot(self.image.detach().flatten() - self.point).item()
 
@@ -106,7 +106,7 @@ class ProjectedLBFGS:
         self.length *= min(max(factor, 0.1), 0.5)
 
     def _quasi_newton(self) -> Tensor:
-        """Multiply the gradient by minus the inverse Hessian, as the pairs give it (two loops)."""
+        """Multiply the gradient by minus the inverse Hessian that the pairs imply (two loops)."""
         direction = -self.gradient
         if not self.pairs:
             return direction * (self.options.learning_rate / self.gradient.abs().mean().item())
@@ -156,7 +156,7 @@ class Adam:
             self.image.clamp_(0, 1)
 
     def kept(self, total: float) -> Tensor:
-        """Give the present image."""
+        """Return the present image."""
         return self.image.detach()
 
     def carried_to(self, image: Tensor) -> "Adam":
@@ -186,7 +186,7 @@ class NormalizedGradient:
             self.image.clamp_(0, 1)
 
     def kept(self, total: float) -> Tensor:
-        """Give the present image."""
+        """Return the present image."""
         return self.image.detach()
 
     def carried_to(self, image: Tensor) -> "NormalizedGradient":

@@ -2,7 +2,7 @@
 
 It minimises the `PerceptualLoss` that training minimises, over one image instead of over a
 network's weights. A step is one evaluation of the objective and its gradient; step 0 evaluates the
-initial image. Recipes (configs/baseline) name what is minimised, and how.
+initial image. Recipes (recipes/*.yaml) name what is minimised, and how.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ def optimize_image(
 ) -> Outcome:
     """Minimise the objective over an image of `content`'s size, (1, 3, H, W), from `initial`.
 
-    `method` carries on from a smaller image. `report` hears of step 0 to `steps`; when
+    `method` carries on from a smaller image. `report` is called for steps 0 to `steps`; when
     `should_stop()` turns true the run ends early. Raises OptimizationError for a non-finite
     objective, and ValueError for an image too small for the layers.
     """
@@ -190,7 +190,7 @@ class Baseline:
         )
 
     def _initial(self, content: Tensor) -> Tensor:
-        """Give the image to start from: the content image, the first style image, or noise."""
+        """Return the image to start from: the content image, the first style image, or noise."""
         options = self.config.optimization
         if options.initial == "style":
             return resize(self.styles[0], *content.shape[-2:])
@@ -223,7 +223,7 @@ def fit_style(style: Tensor, content: Tensor, config: BaselineConfig) -> Tensor:
 
 
 def scale_sizes(content: Tensor, first_scale: int) -> list[tuple[int, int]]:
-    """Give the heights and widths to go through: long edges from `first_scale`, times root 2."""
+    """Return each scale's (height, width): long edges from `first_scale` on, times root 2."""
     height, width = content.shape[-2:]
     full = max(height, width)
     count = max(0, math.ceil(2 * math.log2(full / first_scale))) if first_scale else 0

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from fast_style.checkpoints.importing import SUPPORTED, find_state_dict, import_network
-from fast_style.checkpoints.recognition import is_safetensors, pickled, read_safetensors, what_it_is
+from fast_style.checkpoints.recognition import pickled, what_it_is
+from fast_style.checkpoints.safe_weights import is_safetensors, read_safetensors
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.networks.building import DEFAULT_KIND, KINDS, build_network
@@ -65,14 +66,23 @@ def save_model(
 
     `metadata` is plain data; the version that writes is added to it.
     """
+    return _save(Path(path), model_data(network, metadata=metadata, dtype=dtype))
+
+
+def model_data(
+    network: TransformerNet,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Any]:
+    """Return what a model file holds: see `save_model`."""
     weights = {key: value.detach().cpu().to(dtype) for key, value in network.state_dict().items()}
-    data = {
+    return {
         "format": MODEL_FORMAT,
         "network": network.spec(),
         "weights": {key: value.contiguous() for key, value in weights.items()},
         "metadata": {"version": __version__, **(metadata or {})},
     }
-    return _save(Path(path), data)
 
 
 def load_model(source: str | Path | bytes | BinaryIO) -> Model:
@@ -80,7 +90,7 @@ def load_model(source: str | Path | bytes | BinaryIO) -> Model:
 
     `source` is a path, a name (see `find_model`), or a file's bytes, also as a binary stream, which
     is read to its end. Other projects' checkpoints are converted; the metadata's `imported_from`
-    says whose it was. Raises CheckpointError.
+    names the project. Raises CheckpointError.
     """
     path, data = _opened(source)
     model = _read_model(path, data) if data.get("format") == MODEL_FORMAT else _import(path, data)
@@ -93,7 +103,7 @@ def load_model(source: str | Path | bytes | BinaryIO) -> Model:
 
 
 def _opened(source: str | Path | bytes | BinaryIO) -> tuple[Path, dict[str, Any]]:
-    """Read what a model file holds, with the path by which messages call it."""
+    """Return what a model file holds, and the path by which messages name the file."""
     if isinstance(source, str | Path):
         path = Path(source)
         if "://" in str(source) or (path.parent == Path() and not path.exists()):
@@ -139,6 +149,13 @@ def _import(path: Path, data: Mapping[str, Any]) -> Model:
         raise CheckpointError(f"{path}: {_what_is_wrong(data)}")
     network, project = imported
     return Model(network=network, metadata={"imported_from": project})
+
+
+def stored_dtype(network: TransformerNet) -> torch.dtype:
+    """Return what its file holds the weights as: one of half precision loses nothing by halving."""
+    weights = network.state_dict().values()
+    halved = all(torch.equal(weight.half().float(), weight) for weight in weights)
+    return torch.float16 if halved else torch.float32
 
 
 def find_model(model: str | Path) -> Path:
@@ -232,11 +249,11 @@ def _save(path: Path, data: Mapping[str, Any]) -> Path:
 def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
     """Read plain data from `stream`, or else from the file at `path`."""
     try:
-        # What a stream holds has no name that would say more.
+        # A stream has no name by which to tell more.
         if stream is None and (reason := what_it_is(path)):
             raise CheckpointError(f"{path}: {reason}")
-        if stream is None and is_safetensors(path):
-            return read_safetensors(path)
+        if is_safetensors(stream or path):
+            return read_safetensors(stream or path)
         with torch.serialization.safe_globals(_NUMPY_NUMBERS):
             data = torch.load(stream or path, map_location="cpu", weights_only=True)
     except CheckpointError:
@@ -259,7 +276,7 @@ def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
 
 
 def _other_kind(path: Path) -> str | None:
-    """Say what a file is that was named by mistake, where its extension tells."""
+    """Return what a file is that was named by mistake, where its extension shows that."""
     from fast_style.images.table import EXTENSIONS
 
     extension = path.suffix.lower()

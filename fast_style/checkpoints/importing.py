@@ -5,7 +5,7 @@ to the names of its layers and up to what can be folded into weights exactly:
 
 * Colours. A network that reads (x - mean) / std and whose output is y * std + mean, x in [0, 1]:
   1 / std goes into the first kernel, std and mean go into the head. The input's mean does not
-  matter: reflection padding keeps a constant constant, and the norm behind the convolution removes
+  matter: reflection padding keeps a constant constant, and the norm after the convolution removes
   it. BGR reverses the channels of both.
 * The norms' epsilon. norm(s x) with epsilon s^2 e is norm(x) with epsilon e, so a kernel before a
   norm takes the factor s.
@@ -43,7 +43,7 @@ _UNUSED = (".running_mean", ".running_var")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Colours:
+class _Colors:
     """What a network sees of an image in [0, 1]: (x - mean) / std; its output is mapped back."""
 
     mean: tuple[float, float, float]
@@ -51,9 +51,9 @@ class _Colours:
     bgr: bool = False
 
 
-_RANGE_255 = _Colours(mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255))
-_BGR_255 = _Colours(mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255), bgr=True)
-_IMAGENET = _Colours(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+_RANGE_255 = _Colors(mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255))
+_BGR_255 = _Colors(mean=(0, 0, 0), std=(1 / 255, 1 / 255, 1 / 255), bgr=True)
+_IMAGENET = _Colors(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +65,14 @@ class _Project:
     norms: tuple[str, ...]
     blocks: tuple[str, ...]
     block: tuple[str, str, str, str]
-    colours: _Colours
+    colors: _Colors
     affine: tuple[str, str] = ("weight", "bias")
     eps: float = 1e-5
     adds_residual_twice: bool = False
     upsampling: Upsampling = "nearest"
 
     def keys(self) -> dict[str, str]:
-        """Give our key -> the project's key for every parameter."""
+        """Return the project's key of every parameter, by ours."""
         convs = dict(zip(_CONVS, self.convs, strict=True))
         norms = dict(zip(_NORMS, self.norms, strict=True))
         for i, block in enumerate(self.blocks):
@@ -104,7 +104,7 @@ _PROJECTS = (
         norms=_names("in{}", 1, 5),
         blocks=_EXAMPLES_BLOCKS,
         block=_EXAMPLES_BLOCK,
-        colours=_RANGE_255,
+        colors=_RANGE_255,
     ),
     # github.com/abhiskk/fast-neural-style, the origin of the former: its own norm, and BGR.
     _Project(
@@ -113,7 +113,7 @@ _PROJECTS = (
         norms=_names("in{}", 1, 5),
         blocks=_EXAMPLES_BLOCKS,
         block=_EXAMPLES_BLOCK,
-        colours=_BGR_255,
+        colors=_BGR_255,
         affine=("scale", "shift"),
         eps=1e-9,
     ),
@@ -124,7 +124,7 @@ _PROJECTS = (
         norms=_names("in{}", 1, 5),
         blocks=_EXAMPLES_BLOCKS,
         block=_EXAMPLES_BLOCK,
-        colours=_RANGE_255,
+        colors=_RANGE_255,
         adds_residual_twice=True,
     ),
     # github.com/gordicaleksa/pytorch-neural-style-transfer-johnson
@@ -138,7 +138,7 @@ _PROJECTS = (
         norms=_names("in{}", 1, 5),
         blocks=_EXAMPLES_BLOCKS,
         block=_EXAMPLES_BLOCK,
-        colours=_IMAGENET,
+        colors=_IMAGENET,
     ),
     # github.com/eriklindernoren/Fast-Neural-Style-Transfer
     _Project(
@@ -147,7 +147,7 @@ _PROJECTS = (
         norms=(*_names("model.{}.norm", 0, 3), *_names("model.{}.norm", 8, 2)),
         blocks=_names("model.{}.block", 3, _BLOCKS),
         block=("0.block.1", "0.norm", "1.block.1", "1.norm"),
-        colours=_IMAGENET,
+        colors=_IMAGENET,
     ),
     # github.com/igreat/fast-style-transfer
     _Project(
@@ -160,7 +160,7 @@ _PROJECTS = (
         norms=tuple(f"layers.{i}" for i in (1, 4, 7, 15, 18)),
         blocks=_names("layers.{}", 9, _BLOCKS),
         block=("conv1.conv", "instance_norm1", "conv2.conv", "instance_norm2"),
-        colours=_IMAGENET,
+        colors=_IMAGENET,
     ),
     # github.com/pystiche/pystiche, examples/advanced/example_model_optimization.py
     _Project(
@@ -169,7 +169,7 @@ _PROJECTS = (
         norms=(*_names("encoder.{}.norm", 0, 3), *_names("decoder.{}.norm", 0, 2)),
         blocks=_names("encoder.{}", 3, _BLOCKS),
         block=("conv1.conv", "conv1.norm", "conv2.conv", "conv2.norm"),
-        colours=_RANGE_255,
+        colors=_RANGE_255,
     ),
     # github.com/rrmina/fast-neural-style-pytorch, whose images are OpenCV's. Its first networks
     # ended in a tanh, which a file does not show.
@@ -186,12 +186,12 @@ _PROJECTS = (
         ),
         blocks=_names("ResidualBlock.{}", 0, _BLOCKS),
         block=("conv1.conv_layer", "conv1.norm_layer", "conv2.conv_layer", "conv2.norm_layer"),
-        colours=_BGR_255,
+        colors=_BGR_255,
         upsampling="transposed",
     ),
 )
 
-# A key that tells a project that cannot be imported, which project that is, and why it cannot.
+# A key of each project that is known but cannot be imported, and the reason.
 _REFUSED = (
     (
         "encoder.4.residual.0.0.weight",  # github.com/pystiche/papers
@@ -205,7 +205,7 @@ SUPPORTED = ", ".join(project.name for project in _PROJECTS)
 
 
 def import_network(data: Mapping[Any, Any]) -> tuple[TransformerNet, str] | None:
-    """Give the network in another project's checkpoint, and the project's name; None if unknown.
+    """Return the network in another project's checkpoint, and the project's name; None if unknown.
 
     Raises ValueError where the project is known but the network cannot be imported.
     """
@@ -271,7 +271,7 @@ def _convert(project: _Project, theirs: Mapping[str, Tensor]) -> TransformerNet:
     """Build the network from the project's weights under our names."""
     network = _empty_network(project, theirs)
     weights = {key: value.detach().to(torch.float64, copy=True) for key, value in theirs.items()}
-    _fold_colours(weights, project.colours)
+    _fold_colors(weights, project.colors)
     _fold_eps(weights, network, project.eps)
     if project.adds_residual_twice:
         _fold_second_residual(weights)
@@ -298,12 +298,12 @@ def _empty_network(project: _Project, weights: Mapping[str, Tensor]) -> Transfor
     return network
 
 
-def _fold_colours(weights: dict[str, Tensor], colours: _Colours) -> None:
-    mean, std = (torch.tensor(c, dtype=torch.float64) for c in (colours.mean, colours.std))
+def _fold_colors(weights: dict[str, Tensor], colors: _Colors) -> None:
+    mean, std = (torch.tensor(c, dtype=torch.float64) for c in (colors.mean, colors.std))
     kernel, head, bias = (
         weights[key] for key in ("encoder.0.conv.weight", "head.weight", "head.bias")
     )
-    if colours.bgr:
+    if colors.bgr:
         kernel, head, bias = kernel.flip(1), head.flip(0), bias.flip(0)
     weights["encoder.0.conv.weight"] = kernel / std[:, None, None]
     weights["head.weight"] = head * std[:, None, None, None] / OUTPUT_SCALE

@@ -1,13 +1,8 @@
 """What a file is that was given as a model and is none, by its first bytes, with the cure."""
 
-import json
-import math
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
-
-import torch
 
 _HEAD = 512
 _PICTURES = {
@@ -32,23 +27,10 @@ _TORCH7 = (struct.pack("<ii", 3, 1), struct.pack("<ii", 4, 1))
 _WEB_PAGES = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<script")
 _WEIGHTS = (".pth", ".pt", ".ckpt", ".safetensors", ".bin", ".t7", ".onnx")
 _SAVE_WEIGHTS = "torch.save(model.state_dict(), 'weights.pth')"
-_SAFETENSORS_LIMIT = 100_000_000  # bytes of a header, as the format has it
-_SAFETENSORS_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
 
 
 def what_it_is(path: Path) -> str:
-    """Return what a file is that cannot be a checkpoint; empty for one that may be. OSError."""
+    """Return why a file cannot be a checkpoint; empty for one that may be. Raises OSError."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
@@ -71,47 +53,15 @@ def what_it_is(path: Path) -> str:
 
 
 def pickled(names: str) -> str:
-    """Return what to say of a checkpoint that holds objects of these classes beside its weights."""
+    """Return the message for a checkpoint that holds objects of the classes `names`."""
     return (
         f"refused: holds pickled code ({names}) rather than plain weights: in the program that "
         f"wrote it, save these alone with {_SAVE_WEIGHTS}"
     )
 
 
-def is_safetensors(path: Path) -> bool:
-    """Whether a file begins as the safetensors format does: a length, and JSON of that length."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    return (
-        len(head) == 9
-        and head[8:] == b"{"
-        and 2 <= struct.unpack("<Q", head[:8])[0] <= min(_SAFETENSORS_LIMIT, path.stat().st_size)
-    )
-
-
-def read_safetensors(path: Path) -> dict[str, Any]:
-    """Read tensors by name. Raises ValueError, TypeError, LookupError, RuntimeError, OSError."""
-    data = path.read_bytes()
-    (length,) = struct.unpack_from("<Q", data)
-    entries = json.loads(data[8 : 8 + length])
-    body = memoryview(data)[8 + length :]
-    tensors: dict[str, Any] = {}
-    for name, entry in entries.items():
-        if name == "__metadata__":
-            continue
-        start, end = entry["data_offsets"]
-        dtype, shape = _SAFETENSORS_TYPES[entry["dtype"]], entry["shape"]
-        if not 0 <= start <= end <= len(body) or end - start != dtype.itemsize * math.prod(shape):
-            raise ValueError(f"{name} is cut short")
-        # A copy, since the bytes are read-only; an empty tensor has none.
-        content = bytearray(body[start:end])
-        flat = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-        tensors[name] = flat.reshape(shape)
-    return tensors
-
-
 def _what_zip(path: Path) -> str:
-    """Tell PyTorch's own archives, which are zip files, from others."""
+    """Return what a zip file is; empty for one of PyTorch's own archives."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

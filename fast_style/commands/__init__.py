@@ -14,38 +14,45 @@ from pathlib import Path
 from types import FrameType
 
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
+from fast_style.memory import is_memory_error, keep_freed_memory
 from fast_style.version import __version__
 
 COMMANDS = {
+    "new": "from a picture and photos to a model, in one command",
     "train": "train a network for a style image",
     "stylize": "apply a trained network to photos",
-    "optimize": "optimise one image: the slow baseline, by recipe",
+    "optimize": "optimise one image by a recipe: the slow baseline",
     "evaluate": "compare a network with the baseline",
-    "sweep": "try settings, and see what they do side by side",
-    "models": "list the models that are shipped",
+    "sweep": "try settings of a config side by side",
+    "models": "list the shipped models, or describe one",
     "convert": "rewrite another project's model as one of this program",
+    "export": "write a model for other programs: ONNX, .pt2, safetensors",
     "check-data": "check folders of photos before a training",
 }
 
-# Set to anything but 0, it does what --traceback does.
+# How OpenMP's threads wait for each other, of which PyTorch's own default is to spin: a core of
+# theirs that another program has holds up all of them. Asleep, they slow down in proportion.
+_WAITING = ("OMP_WAIT_POLICY", "PASSIVE")
+# Set to anything but 0, this variable does what --traceback does.
 TRACEBACK_VARIABLE = "FAST_STYLE_TRACEBACK"
 # EX_SOFTWARE of sysexits.h: an internal error.
 _BUG = 70
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `fast-style COMMAND ...`."""
+    """Run `fast-style COMMAND ...`: every program passes here, the doors in scripts/ too."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "torch" not in sys.modules:  # which reads it once; a library's caller has chosen already
+        os.environ.setdefault(*_WAITING)
     if arguments and arguments[0] in COMMANDS:
-        name = arguments[0].replace("-", "_")
-        module = importlib.import_module(f"fast_style.commands.{name}")
+        module = importlib.import_module(f"fast_style.commands.{_module(arguments)}")
         return int(module.main(arguments[1:]))
     typed = program()
     usage = f"usage: {typed} COMMAND ...\n\ncommands:\n" + "".join(
         f"  {name:10}  {what}\n" for name, what in COMMANDS.items()
     )
     if arguments in (["-h"], ["--help"]):
-        print(f"{usage}\n{typed} COMMAND --help tells more; {typed} --version names the version.")
+        print(f"{usage}\n{typed} COMMAND --help explains it; {typed} --version prints the version.")
         return 0
     if arguments in (["-V"], ["--version"]):
         print(f"fast-style {__version__}")
@@ -62,14 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2
 
 
+def _module(arguments: Sequence[str]) -> str:
+    """Return the name of a command's module."""
+    # An exported model runs without torch, which takes longer to import than a photo to stylize.
+    exported = any(argument.lower().endswith(".onnx") for argument in arguments[1:])
+    if arguments[0] == "stylize" and exported:
+        return "stylize_exported"
+    return arguments[0].replace("-", "_")
+
+
 def program(command: str = "") -> str:
     """Return how this program was called, with the command: what begins a line that works again.
 
-    A script in scripts/ is a command by itself.
+    A script in scripts/ is a command by itself, and knows those beside it.
     """
     called = Path(sys.argv[0])
-    if command and called.suffix == ".py" and called.stem == command.replace("-", "_"):
-        return str(called)
+    script = called.with_name(f"{command.replace('-', '_')}.py")
+    if called == script or (called.stem.replace("_", "-") in COMMANDS and script.is_file()):
+        return str(script)
     as_module = called.name == "__main__.py" and called.parent.name == "fast_style"
     name = "python -m fast_style" if as_module else "fast-style"
     return f"{name} {command}".rstrip()
@@ -81,12 +98,10 @@ def run(
     """Run a command's body as a program: log to stderr, and print an error for who must mend it.
 
     A user's mistake, or what the operating system refuses, is one line and exit code 2; anything
-    else is a bug of this program: its traceback, a line that says so, and exit code 70. The parsed
-    `options` say whether all tracebacks are wanted. `keep_up_to` is for
-    `devices.keep_freed_memory`.
+    else is a bug of this program: its traceback, a line that calls it a bug, and exit code 70. The
+    parsed `options` hold whether all tracebacks are wanted. `keep_up_to` is for
+    `memory.keep_freed_memory`.
     """
-    from fast_style.devices import keep_freed_memory  # with it comes torch: not for --help
-
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     keep_freed_memory(up_to=keep_up_to)
     try:
@@ -128,8 +143,6 @@ def _report(error: Exception, *, with_traceback: bool) -> int:
 
 def _as_mistake(error: Exception) -> str | None:
     """Return one line for an error that is not this program's own, None for a bug."""
-    from fast_style.devices import is_memory_error
-
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
@@ -143,7 +156,7 @@ def _as_mistake(error: Exception) -> str | None:
 def catch_signals() -> tuple[list[int], Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM end a run after the current step; a second one ends it at once.
 
-    Return the list that the signal's number goes into, and the question whether to stop.
+    Return the list that the signal's number goes into, and the function that `should_stop` wants.
     """
     caught: list[int] = []
 

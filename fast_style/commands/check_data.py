@@ -1,6 +1,6 @@
 """Check folders of photos before a training: sizes, damage, duplicates, speed of loading.
 
-Every file is decoded, so what is broken is named here and not hours later.
+Every file is decoded, so that a broken one is named now and not hours into a training.
 """
 
 import json
@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fast_style.commands import run
+from fast_style.commands import program, run
 from fast_style.commands.options import Parser, command_parser, pixels
 from fast_style.config import DataConfig, TrainingConfig
 from fast_style.data import ContentImages, Draw, decoded_edge
@@ -26,7 +26,7 @@ from fast_style.data.photos import (
     inspect_images,
 )
 
-# The loader is timed on so many photos, and no longer than this.
+# The most photos on which the loader is timed, and the most seconds.
 _TIMED_PHOTOS = 400
 _TIMED_SECONDS = 3
 _FRAMED_HINT = " (a frame or padding is trained on as well: better cropped away)"
@@ -71,7 +71,7 @@ def _check(options: Namespace) -> int:
 
 
 def _report(scan: Scan, image_size: int) -> dict[str, Any]:
-    """Give everything that is told, as plain data."""
+    """Return everything that the command reports, as plain data."""
     report: dict[str, Any] = {
         "files": len(scan.usable) + len(scan.unreadable) + len(scan.too_small),
         "usable": len(scan.usable),
@@ -105,7 +105,7 @@ def _report(scan: Scan, image_size: int) -> dict[str, Any]:
 
 
 def _duplicates(paths: Sequence[Path]) -> list[list[str]]:
-    """Group the files that have the same bytes; only those of one size are read."""
+    """Group the files that have the same bytes; only files of equal size are read."""
     by_size: dict[int, list[Path]] = {}
     for path in paths:
         by_size.setdefault(path.stat().st_size, []).append(path)
@@ -160,7 +160,7 @@ def _as_text(report: dict[str, Any]) -> str:
     lines += [
         f"loading: {rate:,.0f} images/s a core, so data.workers {workers} feeds a step of "
         f"{batch_size} every {batch_size / rate / workers * 1e3:.1f} ms",
-        "  (how long the step itself takes: fast-style train --dry-run)",
+        f"  (how long the step itself takes: {program('train')} --dry-run)",
         f"{report['steps']:,} steps of {batch_size}: each photo {report['epochs']:,.1f} times, "
         f"{report['loading_seconds'] / 60:,.1f} minutes of loading beside the steps",
         f"data.cache would take {report['cache_bytes'] / 1e9:,.2f} GB",

@@ -23,14 +23,16 @@ def parser() -> Parser:
     parser = command_parser(
         "convert", __doc__, examples=("theirs.pth ours.pth", "ours.pth small.pth --half")
     )
-    parser.add_argument("input", type=Path, metavar="IN", help="model file, also another project's")
     parser.add_argument(
-        "output", type=Path, metavar="OUT", help=f"{MODEL_FORMAT} file to write, a .pth"
+        "input", type=Path, metavar="IN", help="model file to read, also another project's"
+    )
+    parser.add_argument(
+        "output", type=Path, metavar="OUT", help=f"model file to write, a .pth ({MODEL_FORMAT})"
     )
     parser.add_argument(
         "--half",
         action="store_true",
-        help="store float16, which is half the bytes (default: float32)",
+        help="store the weights as float16, in half the bytes (default: float32)",
     )
     return parser
 

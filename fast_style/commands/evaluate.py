@@ -1,6 +1,7 @@
 """Compare a network with the baseline: how many optimisation steps one forward pass is worth.
 
-Both minimise the objective that the network was trained with, at the same photos.
+Both minimise the objective that the network was trained with, at the same photos. --card judges the
+network's pictures instead, in seconds, and --against puts another model's beside them.
 """
 
 import argparse
@@ -15,8 +16,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from fast_style.checkpoints.files import Model, find_model, load_model, save_model
+from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
 from fast_style.commands import check_writable, run
+from fast_style.commands.card import add_card_options, asks_for_card, report
 from fast_style.commands.options import (
     Parser,
     add_device,
@@ -26,6 +28,7 @@ from fast_style.commands.options import (
     counts,
 )
 from fast_style.config import ConfigError, flatten, locate
+from fast_style.config.places import source_of
 from fast_style.data import center_crops
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
@@ -40,14 +43,15 @@ from fast_style.evaluation import (
 )
 from fast_style.files import atomic_write
 from fast_style.images import format_of, image_to_tensor, save_image, to_float
-from fast_style.networks.transformer import TransformerNet
 from fast_style.training.monitors import TensorBoardMonitor
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare; exit 0 when all is done, 2 with one line on a mistake."""
     options = parser().parse_args(arguments)
-    return run(lambda: _evaluate(options), options=options)
+    return run(
+        lambda: report(options) if asks_for_card(options) else _evaluate(options), options=options
+    )
 
 
 def parser() -> Parser:
@@ -70,34 +74,34 @@ def parser() -> Parser:
         "--n",
         type=count,
         default=50,
-        help="number of photos to compare at, from 1 on (default: 50, or as many as there are)",
+        help="number of photos to use, from 1 on (default: 50, or all if fewer)",
     )
     parser.add_argument(
         "--sizes",
         type=counts,
         default=(256,),
         metavar="PIXELS",
-        help="sides of the square photos, with commas, as in 256,512,1024 (default: 256)",
+        help="sides of the square photos in pixels, as in 256,512 (default: 256)",
     )
     parser.add_argument(
         "--initial",
         type=_initials,
         default=("content",),
         metavar="IMAGE",
-        help="image that L-BFGS starts from: content, noise as in the paper, or content,noise for "
-        "both (default: content)",
+        help="image that L-BFGS starts from: content (the photo), noise (as in the paper), or "
+        "both, as content,noise (default: content)",
     )
     parser.add_argument(
         "--steps",
         type=count,
         default=200,
-        help="number of L-BFGS steps a photo, from 1 on (default: 200)",
+        help="number of L-BFGS steps for each photo, from 1 on (default: 200)",
     )
     parser.add_argument(
         "--style",
         type=Path,
         metavar="FILE",
-        help="the model's style image (default: where it was when the model was trained)",
+        help="path of the model's style image (default: the one of its training)",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write every number to this file (default: none)"
@@ -108,10 +112,11 @@ def parser() -> Parser:
     parser.add_argument(
         "--stamp",
         action="store_true",
-        help="store the result in the model file (default: leave it as it is)",
+        help="store the result in the model file (default: leave the file as it is)",
     )
     add_log_dir(parser)
     add_device(parser)
+    add_card_options(parser)
     return parser
 
 
@@ -158,7 +163,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _check_style(model: Model, named: Path | None) -> None:
-    """Raise UserError, with the way out, where the model's style image is not in its place."""
+    """Raise UserError, with the cure, where the model's style image is not in its place."""
     config = model.metadata.get("config")
     image = flatten(config).get("style.image") if isinstance(config, Mapping) else None
     if named is not None or not isinstance(image, str):
@@ -168,8 +173,10 @@ def _check_style(model: Model, named: Path | None) -> None:
     except ConfigError:  # a package that is not installed
         is_there = False
     if not is_there:
+        page = source_of(Path(image))
         raise UserError(
             f"the model's style image, {image}, is not here ({Path.cwd()}): name it with --style"
+            + (f"; {page} says where to get it" if page else "")
         )
 
 
@@ -192,7 +199,7 @@ def _write(
             path,
             model.network.cpu(),
             metadata={**model.metadata, "quality": quality},
-            dtype=_stored_dtype(model.network),
+            dtype=stored_dtype(model.network),
         )
         print(f"stamped {path}")
 
@@ -209,10 +216,3 @@ def _log(folder: Path, model: Model, certificates: Sequence[Certificate], plot: 
     monitor.image(0, "certificate", plot)
     monitor.message(0, f"```\n{format_table(certificates)}\n```")
     monitor.close()
-
-
-def _stored_dtype(network: TransformerNet) -> torch.dtype:
-    """Say how the file holds the weights: a half-precision one has nothing that halving changes."""
-    weights = network.state_dict().values()
-    halved = all(torch.equal(weight.half().float(), weight) for weight in weights)
-    return torch.float16 if halved else torch.float32

@@ -1,6 +1,6 @@
-"""List the models that are shipped; with a name, how that one was trained and what it is worth.
+"""List the shipped models, or describe one: how it was trained and what it is worth.
 
-A name is also a model's of yours, or the path of a .pth file.
+NAME is a shipped model's name, that of a model of your own, or the path of a .pth file.
 """
 
 import json
@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from fast_style.checkpoints.files import CheckpointError, find_model, load_model, shipped_models
-from fast_style.commands import run
+from fast_style.commands import program, run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.config import flatten
+from fast_style.config.places import config_names
 
-# One YAML a style; relative to where the program is started, as the paths in them are.
-_CONFIGS = Path("configs")
+# Configs of one's own, one YAML a style, beside those that are shipped.
+_OWN_CONFIGS = Path("configs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,12 +56,12 @@ def _list(options: Namespace) -> int:
     elif entries:
         print("\n".join([*_table(entries), *_without_model()]))
     elif not failed:
-        print("no models are shipped with this version; fast-style train makes one")
+        print(f"no models are shipped with this version; {program('train')} makes one")
     return 1 if failed else 0
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Return what a model's file says of it, None for what it does not say."""
+    """Return the facts that a model's file holds, None for each that it lacks."""
     model = load_model(path)
     config = flatten(_mapping(model.metadata.get("config")))
     return {
@@ -87,27 +88,27 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
     name, style, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
     lines = [f"{row[0]:{name}}  {row[1]:{style}}  {row[2]}" for row in rows]
-    return [*lines, f"(fast-style models {entries[0]['name']} tells more of one)"]
+    return [*lines, f"({program('models')} {entries[0]['name']} describes one in full)"]
 
 
 def _without_model() -> list[str]:
-    """Return a line about the configs in the working directory that have no model yet."""
+    """Return a line about the configs, shipped or in the working directory, without a model yet."""
+    configs = {path.stem: str(path) for path in sorted(_OWN_CONFIGS.glob("*.yaml"))}
+    configs |= {name: name for name in config_names()}
     names = []
-    for path in sorted(_CONFIGS.glob("*.yaml")):
+    for name in sorted(configs):
         try:
-            find_model(path.stem)
+            find_model(name)
         except CheckpointError:
-            names.append(path.stem)
+            names.append(name)
     if not names:
         return []
-    config = _CONFIGS / f"{names[0]}.yaml"
-    return [
-        f"a config but no model: {', '.join(names)} (fast-style train --config {config} makes one)"
-    ]
+    command = f"{program('train')} --config {configs[names[0]]}"
+    return [f"a config but no model: {', '.join(names)} ({command} makes one)"]
 
 
 def _card(entry: Mapping[str, Any]) -> list[str]:
-    """Return all that there is to say of a model, in lines."""
+    """Return the lines that describe a model in full."""
     steps = "steps unknown" if entry["steps"] is None else f"{entry['steps']:,} steps"
     if entry["init_from"]:
         steps += f" from {entry['init_from']}"
@@ -115,7 +116,7 @@ def _card(entry: Mapping[str, Any]) -> list[str]:
     return [
         f"{entry['name']}: width {entry['width']}, {_megabytes(entry)}, {steps}",
         f"    style image  {style}",
-        f"    trained on   {entry['data'] or 'photos of which the model says nothing'}",
+        f"    trained on   {entry['data'] or 'photos that the model does not name'}",
         f"    worth        {worth(entry['quality'])}",
     ]
 
@@ -125,7 +126,7 @@ def _megabytes(entry: Mapping[str, Any]) -> str:
 
 
 def worth(quality: Any) -> str:
-    """Return what the certificates of `evaluate --stamp` found."""
+    """Return the certificates of `evaluate --stamp` as a line."""
     found = [
         f"{_steps(certificate)} steps of L-BFGS from {_initial(certificate)} at "
         f"{certificate.get('size', '?')} pixels"

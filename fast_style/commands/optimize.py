@@ -27,17 +27,18 @@ from fast_style.commands.options import (
     add_set,
     command_parser,
 )
-from fast_style.config import BaselineConfig, load_recipe, to_dict
+from fast_style.config import BaselineConfig, load_recipe, locate, to_dict
+from fast_style.config.places import source_of
 from fast_style.devices import resolve_device
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
-from fast_style.images import format_of, load_image, resize_long_edge, save_image
+from fast_style.images import ImageError, format_of, load_image, resize_long_edge, save_image
 from fast_style.networks.vgg import layer_indices
 from fast_style.objective.losses import Losses
 from fast_style.objective.weights import classify, load_vgg
 from fast_style.training.monitors import Monitor, ProgressMonitor, TensorBoardMonitor
 
-# An image goes to TensorBoard at every step of which this is a divisor.
+# The number of steps between the images that are logged to TensorBoard.
 _LOGGED_IMAGES_EVERY = 50
 _DESCRIBED_EDGE = 512
 
@@ -65,14 +66,14 @@ def parser() -> Parser:
         ),
     )
     parser.add_argument(
-        "--content", type=Path, metavar="IMAGE", help="the content image (required)"
+        "--content", type=Path, metavar="IMAGE", help="content image, the photo (required)"
     )
     parser.add_argument(
         "--style",
         type=Path,
         action="append",
         metavar="IMAGE",
-        help="a style image; may be repeated (required)",
+        help="style image; may be repeated (required)",
     )
     parser.add_argument(
         "--shares",
@@ -82,7 +83,7 @@ def parser() -> Parser:
         help="weight of each style image, a number from 0 on for each --style (default: equal)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="the image to write (required)"
+        "-o", "--output", type=Path, metavar="FILE", help="image file to write (required)"
     )
     parser.add_argument(
         "--recipe",
@@ -91,15 +92,15 @@ def parser() -> Parser:
     )
     parser.add_argument(
         "--size",
-        help="the longest the output's long edge may be, in pixels, as in 512, or an exact size, "
-        "as in 512x384 (default: what the recipe says)",
+        help="size of the output in pixels: the maximum of its long edge, as in 512, or its width "
+        "and height, as in 512x384 (default: the recipe's)",
     )
     parser.add_argument(
         "--save-every",
         type=int,
         default=0,
         metavar="STEPS",
-        help="also save the image each so many steps, 0 for never (default: 0)",
+        help="number of steps between images that are saved on the way, 0 for none (default: 0)",
     )
     parser.add_argument(
         "--report",
@@ -111,7 +112,7 @@ def parser() -> Parser:
         "--describe",
         type=Path,
         metavar="IMAGE",
-        help="print the loss network's feature maps of this image, and stop (default: optimise)",
+        help="print size and range of the feature maps of this image, and stop (default: optimise)",
     )
     add_set(parser, of="recipe", example="optimization.steps=100")
     add_keys(parser, recipe=True)
@@ -132,9 +133,8 @@ def _optimize(options: Namespace) -> int:
             "for each --style"
         )
     device = resolve_device(options.device)
-    content, *styles = [
-        load_image(path)[None].to(device) for path in (options.content, *options.style)
-    ]
+    content = load_image(options.content)[None].to(device)
+    styles = [_load_style(path)[None].to(device) for path in options.style]
     baseline = Baseline(config, content, styles, shares=shares)
     monitors: list[Monitor] = [ProgressMonitor("optimization")]
     if options.log_dir:
@@ -163,6 +163,15 @@ def _optimize(options: Namespace) -> int:
     return 128 + (stopped_by or [signal.SIGINT])[0]
 
 
+def _load_style(path: Path) -> Tensor:
+    """Load a style image, (3, H, W). Raises UserError: of a painting, with where to get it."""
+    try:
+        return load_image(locate(path, key="--style"))
+    except ImageError as error:
+        page = "" if path.exists() else source_of(path)
+        raise UserError(f"{error}; {page} says where to get it" if page else str(error)) from None
+
+
 def _size_overrides(size: str | None) -> list[str]:
     """Turn `--size` into overrides of the recipe's own size."""
     if size is None:
@@ -179,7 +188,7 @@ def _size_overrides(size: str | None) -> list[str]:
 
 
 class _Watch:
-    """Collects each step's terms, tells the monitors, and saves an image every so often."""
+    """Collects each step's terms, reports them to the monitors, and saves images on the way."""
 
     def __init__(self, output: Path, save_every: int, monitors: Sequence[Monitor]) -> None:
         self.steps: list[dict[str, Any]] = []
@@ -216,7 +225,7 @@ def _write_report(options: Namespace, config: BaselineConfig, steps: list[dict[s
 
 @torch.inference_mode()
 def _describe(options: Namespace) -> int:
-    """Print every layer's map: the check that the loss network sees what it should."""
+    """Print the size and range of every layer's map, and the image's classes, as a check."""
     network = load_recipe(options.recipe, overrides=options.set).loss
     image = load_image(options.describe)[None]
     if max(image.shape[-2:]) > _DESCRIBED_EDGE:

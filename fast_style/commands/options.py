@@ -32,8 +32,8 @@ def command_parser(command: str, description: str | None, *, examples: Sequence[
     parser.add_argument(
         "--traceback",
         action="store_true",
-        help="show where in the program an error arose, as the environment variable "
-        f"{TRACEBACK_VARIABLE}=1 does (default: for bugs only)",
+        help="print the traceback of every error, as with the environment variable "
+        f"{TRACEBACK_VARIABLE}=1 (default: of bugs only)",
     )
     return parser
 
@@ -41,7 +41,11 @@ def command_parser(command: str, description: str | None, *, examples: Sequence[
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add --config, which a style's commands need."""
     parser.add_argument(
-        "--config", required=True, type=Path, metavar="YAML", help="the style's config file"
+        "--config",
+        required=True,
+        type=Path,
+        metavar="YAML",
+        help="the style's config: a shipped one's name, as wave, or a YAML file",
     )
 
 
@@ -53,7 +57,7 @@ def add_set(parser: argparse.ArgumentParser, *, of: str, example: str) -> None:
         default=[],
         metavar="KEY=VALUE",
         help=f"override one key of the {of}, as in {example}; may be repeated "
-        f"(default: what the {of} says)",
+        f"(default: the {of}'s own values)",
     )
 
 
@@ -115,7 +119,7 @@ def add_log_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def check_paths(file: Path, config: "Config") -> None:
-    """Raise UserError for a path that is beside the config, but not where it is looked for.
+    """Raise UserError for a path that exists beside the config, but not in the working directory.
 
     Relative paths begin in the working directory, not in the folder of the YAML.
     """

@@ -11,6 +11,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -26,7 +27,7 @@ from fast_style.commands.options import (
     command_parser,
     count,
 )
-from fast_style.config import to_dict
+from fast_style.config import find_config, to_dict
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
 from fast_style.evaluation.sweep import (
@@ -78,8 +79,8 @@ def parser() -> Parser:
         action="append",
         default=[],
         metavar="KEY=VALUE,VALUE",
-        help="values to try for one key of the config, or one value for all; may be repeated "
-        "(at least one with several values)",
+        help="values to try for one key of the config, comma-separated, or one value for every "
+        "picture; may be repeated (at least one with several values)",
     )
     parser.add_argument(
         "--mode",
@@ -107,7 +108,7 @@ def parser() -> Parser:
         help="folder of photos (default: the config's held-out photos)",
     )
     parser.add_argument(
-        "--n", type=count, default=3, help="number of these photos, from 1 on (default: 3)"
+        "--n", type=count, default=3, help="number of photos to use, from 1 on (default: 3)"
     )
     parser.add_argument(
         "-o",
@@ -122,9 +123,10 @@ def parser() -> Parser:
 
 
 def _sweep(options: Namespace) -> int:
-    combinations = plan(options.config, options.set)
+    file = find_config(options.config)
+    combinations = plan(file, options.set)
     for combination in combinations:
-        check_paths(options.config, combination.config)
+        check_paths(file, combination.config)
     check(combinations, options.mode)
     resolve_device(options.device)
     config = combinations[0].config
@@ -137,7 +139,6 @@ def _sweep(options: Namespace) -> int:
     stopped_by, should_stop = catch_signals()
     folder = options.output or Path("checkpoints", f"sweep-{config.name}")
     check_folder(folder)
-    estimate = _Estimate()
     job = Job(
         mode=options.mode,
         photos=choose(photos, options.n),
@@ -146,10 +147,9 @@ def _sweep(options: Namespace) -> int:
         steps=options.steps or _STEPS[options.mode],
         folder=folder,
         device=options.device,
-        on_step=estimate.step,
         should_stop=should_stop,
     )
-    estimate.steps = _announce(combinations, job)
+    job = replace(job, on_step=_Estimate(_announce(combinations, job)).step)
     failures: dict[int, str] = {}
     for index, combination in enumerate(combinations):
         start = time.perf_counter()
@@ -175,26 +175,26 @@ def _sweep(options: Namespace) -> int:
 
 
 class _Estimate:
-    """Measures the first steps, and then says once how long all of them will take."""
+    """Measures the first steps, then prints once how long all of them will take."""
 
-    def __init__(self) -> None:
-        self.steps = 0
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
         self._done = 0
         self._start = 0.0
 
     def step(self) -> None:
-        """Hear of a finished step; the first one is not measured, since it warms up."""
+        """Count a finished step; the first one is not measured, since it warms up."""
         self._done += 1
         if self._done == 1:
             self._start = time.perf_counter()
         if self._done == 1 + _TIMED_STEPS:
             seconds = (time.perf_counter() - self._start) / _TIMED_STEPS
-            minutes = seconds * (self.steps - self._done) / 60
+            minutes = seconds * (self._steps - self._done) / 60
             print(f"{seconds:.2f} s a step: about {minutes:.1f} minutes", flush=True)
 
 
 def _announce(combinations: Sequence[Combination], job: Job) -> int:
-    """Say what will be done; give the number of steps."""
+    """Print what will be done; return the number of steps."""
     missing = [
         sum(not file.exists() for file in pictures_of(combination, job))
         for combination in combinations
@@ -218,7 +218,7 @@ def _announce(combinations: Sequence[Combination], job: Job) -> int:
 
 
 def _save_sheet(combinations: Sequence[Combination], job: Job, failures: dict[int, str]) -> Tensor:
-    """Draw what there is so far, and why the rest is missing."""
+    """Draw the pictures so far, and for the rest why they are missing."""
     columns: list[list[Tensor | str]] = []
     for index, combination in enumerate(combinations):
         files = pictures_of(combination, job)
@@ -263,7 +263,7 @@ def _log(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Leave out what every training says of its inputs: it would be said once a combination."""
+    """Silence what every training logs of its inputs, or it would come once a combination."""
     logger = logging.getLogger("fast_style")
     before = logger.level
     logger.setLevel(logging.WARNING)

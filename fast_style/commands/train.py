@@ -17,7 +17,7 @@ import yaml
 
 from fast_style import distributed
 from fast_style.checkpoints.files import find_model, load_model
-from fast_style.commands import catch_signals, check_folder, run
+from fast_style.commands import catch_signals, check_folder, program, run
 from fast_style.commands.options import (
     Parser,
     add_config,
@@ -27,7 +27,7 @@ from fast_style.commands.options import (
     check_paths,
     command_parser,
 )
-from fast_style.config import Config, load_config, to_dict
+from fast_style.config import Config, find_config, load_config, to_dict
 from fast_style.data import content_batches
 from fast_style.images import to_float
 from fast_style.training import default_run_dir, train
@@ -39,9 +39,9 @@ from fast_style.training.run_folder import load_resumable
 from fast_style.training.schedule import work_after
 from fast_style.training.trainee import Trainee
 
-# A dry run times so many updates after those that warm up.
+# The number of updates that a dry run times, after those that warm up.
 _TIMED_STEPS = 2
-# After so many seconds on a CPU, a dry run knows a shorter way; this one.
+# The seconds on a CPU above which a dry run suggests a shorter run: from this model, this long.
 _LONG = 3600
 _SHIPPED_START = "wave"
 _SHORT_MINUTES = 10
@@ -86,8 +86,8 @@ def parser() -> Parser:
         "--max-minutes",
         type=float,
         metavar="MINUTES",
-        help="plan fewer steps than training.steps, so that the run, with what came before it was "
-        "resumed, ends by then; above 0 (default: no limit)",
+        help="time limit of the run, all resumptions together, above 0: as many steps are planned, "
+        "up to training.steps, as fit into it (default: no limit)",
     )
     add_set(parser, of="config", example="training.steps=300")
     add_keys(parser)
@@ -101,8 +101,9 @@ def _train(options: Namespace) -> int:
     with distributed.together():
         if options.max_minutes is not None:
             check_minutes(options.max_minutes, name="--max-minutes")
-        config = load_config(options.config, overrides=options.set)
-        check_paths(options.config, config)
+        file = find_config(options.config)
+        config = load_config(file, overrides=options.set)
+        check_paths(file, config)
     run_dir = options.run_dir or default_run_dir(config)
     if options.dry_run:
         return _dry_run(config, run_dir, options)
@@ -120,7 +121,7 @@ def _train(options: Namespace) -> int:
         if distributed.is_main():
             print(result.model, flush=True)
             model = result.model if options.run_dir else config.name
-            print(f"try: fast-style stylize --model {model} photo.jpg", file=sys.stderr)
+            print(f"try: {program('stylize')} --model {model} photo.jpg", file=sys.stderr)
         return 0
     if distributed.is_main():
         print(
@@ -166,7 +167,7 @@ def _dry_run(config: Config, run_dir: Path, options: Namespace) -> int:
 
 
 def _timed_pace(config: Config, inputs: Inputs) -> Pace:
-    """Make a few updates from the first step on; return the pace, as the run would know it."""
+    """Make a few updates from the first step on; return the pace that the run would measure."""
     trainee = Trainee(config, inputs)
     batches = content_batches(
         inputs.images,
@@ -183,7 +184,7 @@ def _timed_pace(config: Config, inputs: Inputs) -> Pace:
 
 
 def _shorter(config: Config, inputs: Inputs) -> str:
-    """Say how many steps ten minutes have for a small network that begins with a trained one."""
+    """Return a line: the steps that fit into ten minutes for a network that begins trained."""
     network = load_model(find_model(_SHIPPED_START)).network.requires_grad_(True).train()
     pace = _timed_pace(config, dataclasses.replace(inputs, network=network))
     left = TimeLimit(_SHORT_MINUTES).left
@@ -195,7 +196,7 @@ def _shorter(config: Config, inputs: Inputs) -> str:
 
 
 def _report_unless_told(failure: threading.ExceptHookArgs) -> None:
-    """Report a thread's error, unless it is of TensorBoard's file: the main thread tells that."""
+    """Report a thread's error, but not one of TensorBoard's file: the main thread reports that."""
     if not isinstance(failure.exc_value, OSError):
         threading.__excepthook__(failure)
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 
+from fast_style.config.places import CONFIGS, config_names
 from fast_style.config.schema import Config, ConfigError, LossConfig
 
 T = TypeVar("T")
@@ -23,14 +24,43 @@ _RAW_WEIGHTS = frozenset(("content_weight", "style_weight"))
 def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file into a `Config`; overrides are "dotted.key=value" and win.
 
-    Relative paths in it are relative to the working directory. Raises ConfigError.
+    `path` is that of a file or a name, as `find_config` takes it. Relative paths in it are relative
+    to the working directory. Raises ConfigError.
     """
-    path = Path(path)
+    path = find_config(path)
     data = load_yaml(path)
     for override in overrides:
         apply_override(data, override)
     data.setdefault("name", path.stem)
     return config_from_dict(data, source=str(path))
+
+
+def find_config(config: str | Path) -> Path:
+    """Find a config by path or by name: in the working directory, or one that is shipped.
+
+    `wave`, `wave.yaml` and `configs/wave.yaml` mean the same. Raises ConfigError with the names
+    that there are.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    by_name = path.parent in (Path(), Path("configs"))
+    if by_name:
+        name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
+        for folder in (path.parent, Path("configs"), CONFIGS):
+            if (folder / name).is_file():
+                return folder / name
+    if path.exists():  # a folder, which reading it tells
+        return path
+    raise ConfigError(f"{path}: no such config file{_shipped_ones(path.stem) if by_name else ''}")
+
+
+def _shipped_ones(asked: str) -> str:
+    """Return the end of the message for a config that is not found: the names that there are."""
+    names = config_names()
+    near = difflib.get_close_matches(asked, names, n=1)
+    cure = f"; did you mean {near[0]!r}?" if near else "."
+    return f"{cure} Shipped are {', '.join(names)}; any other is named by its path"
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

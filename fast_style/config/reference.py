@@ -1,4 +1,4 @@
-"""The reference of every key, made of what the dataclasses say: docs/config.md, and --keys.
+"""The reference of every key, made from the dataclasses: docs/config.md, and --keys.
 
 `python -m fast_style.config.reference docs/config.md` writes the page again.
 """
@@ -35,7 +35,7 @@ made of the dataclasses in `fast_style/config`, by `make docs`.
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """What there is to say of one key: dotted name, what it may be, default, meaning, source."""
+    """The entry of one key: dotted name, possible values, default, meaning, source."""
 
     key: str
     kind: str
@@ -116,7 +116,7 @@ def _table(rows: Iterator[Entry]) -> Iterator[str]:
 
 
 def _kind(hint: Any) -> str:
-    """Say in words what values a field's type allows, but for null."""
+    """Return in words the values that a field's type allows, but for null."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return _kind(next(one for one in arguments if one is not type(None)))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from fast_style.config.places import style_image
 from fast_style.devices import Precision
 from fast_style.errors import UserError
 
@@ -332,11 +333,12 @@ class Config:
 def locate(path: Path, *, key: str) -> Path:
     """Expand "~" and "package:NAME/..." (a file inside an installed package) in a config's path.
 
+    A style image that is not in the working directory is the shipped one of that name, if any.
     `key` is the dotted key that is named when the package is not installed (ConfigError).
     """
     text = str(path)
     if not text.startswith("package:"):
-        return path.expanduser()
+        return style_image(path.expanduser())
     package, _, rest = text.removeprefix("package:").partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:

@@ -149,7 +149,7 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
 class EndlessShuffle(Sampler[list[Draw]]):
     """Batches of draws from step `first_step` on: each epoch a fresh permutation, without end.
 
-    `size_at` gives a step's size of crops. `share` (k, n) is the k-th of n equal parts of every
+    `size_at` returns a step's size of crops. `share` (k, n) is the k-th of n equal parts of every
     batch.
     """
 
@@ -199,10 +199,10 @@ def content_batches(
 ) -> Iterator[ContentBatch]:
     """Yield the batches of step `first_step`, `first_step + 1`, ... without end.
 
-    `size_at` gives a step's size of crops (default: `images.size_at`); `share` (k, n) yields the
+    `size_at` returns a step's size of crops (default: `images.size_at`); `share` (k, n) yields the
     k-th of n equal parts of each.
-    A file that turns out broken is named once in the log; DataError ends it when the broken ones
-    become more than one in twenty.
+    A file that turns out broken is named once in the log. Raises DataError when more than one in
+    twenty are broken.
     """
     loader = DataLoader(
         images,
@@ -235,7 +235,7 @@ def content_batches(
 
 
 def decoded_edge(image_size: int, min_crop: float) -> int:
-    """Give the short side, in pixels, below which an image is not reduced when it is decoded."""
+    """Return the short side, in pixels, below which an image is not reduced when it is decoded."""
     return math.ceil(image_size / min_crop)
 
 
@@ -248,9 +248,10 @@ def center_crop(path: Path, size: int) -> Tensor:
 
 
 def center_crops(paths: Iterable[Path], size: int) -> dict[Path, Tensor]:
-    """Give the central squares of the files that can be read; the others are named in the log.
+    """Return the central squares of the files that can be read, and log the others.
 
-    Scanning a large folder decodes a sample of it only. Raises DataError where none can be read.
+    There may be others: a scan decodes only a sample of a large folder. Raises DataError where
+    none can be read.
     """
     crops: dict[Path, Tensor] = {}
     reasons = []
@@ -277,7 +278,7 @@ def _collate(items: list[tuple[Tensor, str, list[str]]]) -> ContentBatch:
 class _Flag:
     """The part of multiprocessing's Event that a DataLoader uses, without its lock.
 
-    It is how the workers are told to end. One that is killed while it looks at an Event keeps the
+    Setting the flag ends the workers. A worker that is killed while it reads an Event keeps the
     lock for ever, and then nobody ends: not the other workers, and not the main process.
     """
 
@@ -300,10 +301,10 @@ def _context() -> BaseContext:
 def _obey_the_main_process_only(_worker: int) -> None:
     """Leave Ctrl-C and SIGTERM, which may go to a group's every process, to the main process.
 
-    It saves, and then tells its workers to end: the one SIGTERM that they obey.
+    The main process saves first and then sends SIGTERM; workers ignore SIGTERM from anyone else.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # others cannot tell from whom a signal comes
+    if sys.platform == "linux":  # other systems do not name a signal's sender
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
         threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""A cache of decoded images: one file, memory-mapped, of the pixels that `open_rgb` gives.
+"""A cache of decoded images: one file, memory-mapped, of the pixels that `open_rgb` returns.
 
     pixels of each image, RGB, rows from the top | table of where they are | trailer
 
@@ -47,7 +47,7 @@ _MAGIC = b"fast-style images 1\n"
 _TRAILER = struct.Struct(f"<32sQI{len(_MAGIC)}s")
 # Width 0: the file could not be read.
 _ENTRY = np.dtype([("offset", "<u8"), ("width", "<u4"), ("height", "<u4"), ("crc", "<u4")])
-# So many headers are read to say what a cache will need.
+# The number of headers that are read to estimate a cache's size.
 _SAMPLE = 500
 
 
@@ -56,11 +56,11 @@ class CacheError(DataError):
 
 
 class ImageCache:
-    """What `open_rgb(path, at_least=at_least)` gives for each of `paths`, without decoding.
+    """What `open_rgb(path, at_least=at_least)` returns for each of `paths`, without decoding.
 
-    `file` holds it already (`open_cache`). Any number of processes may share one; a copy that is
-    sent to another process maps the file anew. Raises OSError, and ValueError for a file that is
-    not the cache of these paths, which `key` tells.
+    `file` is complete already (see `open_cache`). Any number of processes may share one; a copy
+    that is sent to another process maps the file anew. Raises OSError, and ValueError for a file
+    that is not the cache of these paths, as its `key` shows.
     """
 
     def __init__(self, file: Path, paths: Sequence[Path], key: bytes, *, at_least: int) -> None:
@@ -76,7 +76,7 @@ class ImageCache:
         return {**self.__dict__, "_bytes": None}
 
     def image(self, path: str) -> Image.Image | None:
-        """Give a file's pixels; None for one that is not in it, that cannot be read, or is damaged.
+        """Return a file's pixels; None for one that is missing, unreadable or damaged here.
 
         A cache with damage is removed, so that the next run builds it anew.
         """
@@ -138,7 +138,7 @@ def bytes_needed(paths: Sequence[Path], *, at_least: int) -> int:
 
 
 def _check_space(folder: Path, paths: Sequence[Path], at_least: int) -> None:
-    """Say what a cache will need; raise CacheError where that is not free."""
+    """Log the space that a cache needs; raise CacheError where less is free."""
     needed, free = (
         bytes_needed(paths, at_least=at_least) / 1e9,
         shutil.disk_usage(folder).free / 1e9,

@@ -1,4 +1,4 @@
-"""The content photos as files: found in any layout, inspected, held out, told from others."""
+"""The content photos as files: found in any layout, inspected, held out, fingerprinted."""
 
 import logging
 import math
@@ -31,7 +31,7 @@ GREY_TOLERANCE = 8
 # The band along an edge of a framed photo is a sixteenth of it or more, and varies no more.
 _BAND_SHARE = 16
 _BAND_TOLERANCE = 3
-# From this share on a folder's summary tells of framed photos.
+# From this share on a folder's summary mentions framed photos.
 _FRAMED_TOLD = 0.01
 
 
@@ -66,7 +66,7 @@ class Scan:
         return self.framed / max(1, self.decoded)
 
     def summary(self) -> str:
-        """Tell of all in a line: `3,298 photos, 320×240 to 640×640, 2 unusable, 4% grey`."""
+        """Return the line `3,298 photos, 320×240 to 640×640, 2 unusable, 4% grey`."""
         unusable = len(self.unreadable) + len(self.too_small)
         smallest, largest = min(self.sizes, key=math.prod), max(self.sizes, key=math.prod)
         framed = f", {self.framed_share:.0%} with a plain band along an edge"
@@ -93,7 +93,7 @@ def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
         elif root.is_dir():
             found += _walk(root, others)
         else:
-            raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root)}")
+            raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root, named)}")
     unique = sorted(dict.fromkeys(found))
     if others:
         log.info("%s: %s", ", ".join(map(str, roots)), table.left_out(others))
@@ -104,7 +104,7 @@ def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
 
 
 def below_common_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:
-    """Give the deepest folder that holds all of some files, and their names below it, with "/"."""
+    """Return the deepest folder that holds all `paths`, and their names below it, with "/"."""
     folder = Path(os.path.commonpath({path.parent.absolute() for path in paths}))
     start = len(str(folder))
     names = [str(path.absolute())[start:].replace(os.sep, "/").lstrip("/") for path in paths]
@@ -145,7 +145,7 @@ def scan_images(paths: Sequence[Path]) -> Scan:
 
 
 def inspect_images(paths: Sequence[Path], *, decoded: int = DECODED_SAMPLE) -> Scan:
-    """Read every file's header and decode so many of them, evenly spaced or all."""
+    """Read every file's header, and decode about `decoded` of the files, evenly spaced."""
     stride = math.ceil(len(paths) / max(1, decoded))
     jobs = [(path, index % stride == 0) for index, path in enumerate(paths)]
     scan = Scan()
@@ -170,7 +170,7 @@ def inspect_images(paths: Sequence[Path], *, decoded: int = DECODED_SAMPLE) -> S
 
 
 def choose(paths: Sequence[Path], count: int) -> tuple[Path, ...]:
-    """Give so many of them, evenly spaced."""
+    """Return `count` of `paths`, evenly spaced."""
     count = min(count, len(paths))
     return tuple(paths[index * len(paths) // count] for index in range(count))
 
@@ -187,7 +187,7 @@ def hold_out(paths: Sequence[Path], count: int) -> tuple[list[Path], list[Path]]
 
 
 def too_many_unreadable(total: int, reasons: list[str]) -> str:
-    """Say so, with the reasons."""
+    """Return the message that names the unreadable images, with the reasons."""
     shown = "\n  ".join(reasons[:50])
     more = f"\n  and {len(reasons) - 50} more" if len(reasons) > 50 else ""
     return (
@@ -224,7 +224,7 @@ class _Looks(NamedTuple):
 
 
 def _inspect(job: tuple[Path, bool]) -> tuple[tuple[int, int], _Looks | None, str]:
-    """Give a file's size, its looks (None: not decoded), and why it cannot be read."""
+    """Return a file's size, its looks (None: not decoded), and why it cannot be read."""
     path, decode = job
     try:
         size = read_size(path)
@@ -241,7 +241,7 @@ def _is_grey(pixels: npt.NDArray[np.uint8]) -> bool:
 
 
 def _is_framed(pixels: npt.NDArray[np.uint8]) -> bool:
-    """Say whether a band along an edge is of one colour, though not all of the photo is."""
+    """Return whether a band along an edge is of one colour, though not all of the photo is."""
     rows, columns = (max(1, edge // _BAND_SHARE) for edge in pixels.shape[:2])
     bands = pixels[:rows], pixels[-rows:], pixels[:, :columns], pixels[:, -columns:]
     return any(map(_is_plain, bands)) and not _is_plain(pixels)
@@ -251,10 +251,10 @@ def _is_plain(pixels: npt.NDArray[np.uint8]) -> bool:
     return int(np.ptp(pixels, axis=(0, 1)).max()) <= _BAND_TOLERANCE
 
 
-def _where_to_get(root: Path) -> str:
+def _where_to_get(root: Path, named: str) -> str:
     if "coco" not in root.parts:
         return ""
-    return (
-        "; COCO's are at https://cocodataset.org/#download (train2017.zip, 18 GB), any others will "
-        "do (data.train), and configs/quickstart.yaml needs none"
-    )
+    cure = "; COCO's are at https://cocodataset.org/#download (train2017.zip, 18 GB), any others do"
+    if named != "data.train":
+        return cure
+    return f"{cure}: --set data.train=photos/, and --config quickstart.yaml needs none"

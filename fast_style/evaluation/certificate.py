@@ -29,7 +29,7 @@ from fast_style.objective.building import build_features
 from fast_style.objective.losses import Losses, PerceptualLoss
 from fast_style.training.inputs import load_style_image, style_objective
 
-# The paper's table 1 compares with so many steps.
+# The numbers of optimisation steps in the paper's table 1.
 TABLE_STEPS = (100, 500)
 # Where the optimisation starts: at the content image, or at noise.
 Initial = Literal["content", "noise"]
@@ -96,11 +96,11 @@ class Certificate:
         return statistics.median_low(result.steps for result in self.images)
 
     def speedup(self, steps: int) -> float:
-        """Give how often the network runs in the time of so many optimisation steps."""
+        """Return how many times the network runs in the time of `steps` optimisation steps."""
         return steps * self.step_seconds / self.network_seconds
 
     def summary(self) -> dict[str, Any]:
-        """Give what a model's metadata keeps, as plain data; `steps` is None if not reached."""
+        """Return what a model's metadata keeps, as plain data; `steps` is None if not reached."""
         return {
             "size": self.size,
             "initial": self.initial,
@@ -117,7 +117,7 @@ class Certificate:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything as plain data."""
+        """Return everything as plain data."""
         images = [
             {
                 "image": result.image,
@@ -202,7 +202,7 @@ def certify(
 
 
 def _timed_pass(network: TransformerNet, content: Tensor) -> tuple[Tensor, float]:
-    """Stylize, and give the seconds of the fastest of a few passes after one to warm up."""
+    """Return the stylized image and the seconds of the fastest pass, after one to warm up."""
     seconds = []
     for _ in range(1 + _TIMED_PASSES):
         start = time.perf_counter()
@@ -216,7 +216,7 @@ def _timed_pass(network: TransformerNet, content: Tensor) -> tuple[Tensor, float
 def _baseline_curve(
     criterion: PerceptualLoss, content: Tensor, initial: Initial, steps: int
 ) -> list[float]:
-    """Give the total at step 0, the initial image, to `steps` of L-BFGS."""
+    """Return the totals at steps 0, the initial image, to `steps` of L-BFGS."""
     totals: list[float] = []
 
     def record(_step: int, losses: Losses, _image: Tensor) -> None:

@@ -9,7 +9,7 @@ from fast_style.evaluation.certificate import TABLE_STEPS, Certificate, step_tex
 
 
 def format_table(certificates: Sequence[Certificate]) -> str:
-    """Give the comparison as lines of text."""
+    """Return the comparison as lines of text."""
     last = len(certificates[0].baseline) - 1
     head = ["size", "from", "images", "content", "network", f"L-BFGS {last}", "= steps", "range"]
     head += ["network s", "step s", *(f"x{steps}" for steps in TABLE_STEPS)]

@@ -50,7 +50,7 @@ MAXIMUM_COMBINATIONS = 64
 # A Gatys preview has nothing to do with these, but for the size at which strength is measured.
 _TRAINING_ONLY = ("name", "network.", "training.", "data.")
 _MEASURED_SIZE = "training.image_size"
-# A short training that is killed loses at most so many steps.
+# The most steps that a short training loses when it is killed.
 _CHECKPOINT_EVERY = 100
 
 
@@ -71,7 +71,7 @@ class Combination:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """How a combination's pictures are made: photos of a long edge `size`, in so many steps.
+    """How a combination's pictures are made: photos of a long edge `size`, in `steps` steps.
 
     `measured_at` are the photos at which `loss.strength` is measured; `folder` keeps the pictures.
     """
@@ -143,7 +143,7 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
 
 
 def held_out_images(config: Config) -> list[Path]:
-    """Give the photos that a training of this config would not see. Raises DataError."""
+    """Return the photos that a training of `config` would hold out. Raises DataError."""
     data = config.data.resolved()
     usable = (
         [] if data.validation else scan_images(find_images(data.train, named="data.train")).usable
@@ -157,7 +157,7 @@ def load_photo(path: Path, size: int) -> Tensor:
 
 
 def pictures_of(combination: Combination, job: Job) -> list[Path]:
-    """Give the files of a combination's pictures, a PNG for each photo, whether there or not yet.
+    """Return the paths of a combination's pictures, a PNG for each photo, made or not.
 
     The name of their folder is a digest of everything that they depend on.
     """
@@ -186,10 +186,10 @@ def _trained_on(folders: tuple[Path, ...]) -> str:
 
 
 def make_pictures(combination: Combination, job: Job) -> bool:
-    """Make those of a combination's pictures that are not there; say whether all are there now.
+    """Make the missing ones of a combination's pictures; return whether all are there now.
 
-    They are not when the job was told to stop. Raises CombinationError for what is wrong with this
-    combination.
+    Some are missing when `job.should_stop()` was true. Raises CombinationError for what is wrong
+    with this combination.
     """
     files = pictures_of(combination, job)
     pairs = zip(job.photos, files, strict=True)
@@ -216,7 +216,7 @@ def make_pictures(combination: Combination, job: Job) -> bool:
 
 
 def _optimized(config: Config, photos: Sequence[Tensor], job: Job) -> Iterator[Tensor]:
-    """Yield the photos as L-BFGS makes them; fewer when told to stop."""
+    """Yield the photos as L-BFGS makes them; fewer when the job is stopped."""
     on = resolve_device(job.device)
     criterion = _criterion(config, job.measured_at, on)
     options = OptimizationConfig(method="lbfgs", steps=job.steps, clip=True)
@@ -268,7 +268,7 @@ class _Listener(NullMonitor):
 def _trained(
     config: Config, photos: Sequence[Tensor], job: Job, *, run_dir: Path
 ) -> Iterator[Tensor]:
-    """Yield the photos as a network makes them after a short training; none when told to stop."""
+    """Yield the photos as a briefly trained network makes them; none when the job is stopped."""
     training = dataclasses.replace(
         config.training,
         steps=job.steps,

@@ -1,4 +1,4 @@
-"""The boxes of an AVIF (ISO/IEC 14496-12, 23008-12), for what Pillow does not tell: its crop."""
+"""The boxes of an AVIF (ISO/IEC 14496-12, 23008-12), for what Pillow does not report: its crop."""
 
 import contextlib
 import struct

@@ -1,4 +1,4 @@
-"""Which colours a file's numbers are, where it has no ICC profile or says so in other words."""
+"""Which colours a file's numbers are, where other fields than an ICC profile describe them."""
 
 import struct
 from typing import BinaryIO
@@ -17,7 +17,7 @@ _PRIMARIES = {1: profiles.SRGB, 9: profiles.BT_2020, 12: profiles.DISPLAY_P3}
 _SRGB_TRANSFERS = (1, 6, 13, 14, 15)
 _POWERS = {4: 2.2, 5: 2.8, 8: 1.0}
 _HDR = {16: "PQ", 18: "HLG"}
-# What a PNG of sRGB says of itself, and how far off it still is one.
+# A PNG's values for sRGB, and how far others may be from them and still mean sRGB.
 _SRGB_GAMMA = 1 / 2.2
 _CLOSE = 0.01
 

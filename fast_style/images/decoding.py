@@ -74,10 +74,10 @@ class Decoded:
 
 @contextlib.contextmanager
 def _pillow_limit(pixels: int | None) -> Iterator[None]:
-    """Let Pillow read so many pixels (None: any number) in this thread, and others meanwhile.
+    """Let Pillow read `pixels` pixels (None: any number) in this thread, and others meanwhile.
 
-    Its limit is one for the whole process, which may open files of its own: once none of ours is
-    open it is put back.
+    Pillow's limit is one for the whole process, which may open files of its own: the limit of
+    before is put back once none of ours is open.
     """
     global _limit_before
     with _limits_lock:
@@ -133,13 +133,13 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
 
 
 def _reason(error: Exception) -> str:
-    """Return what an exception says, in one line, with its class where that is not a sentence."""
+    """Return an exception's message, in one line, with its class where that is not a sentence."""
     text = " ".join(str(error).split())
     return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
-    """Load the pixels if Pillow's own are what `decode` would give, and say so.
+    """Load the pixels if Pillow's own are those of `decode`, and return whether they are.
 
     They are for a photo as most are: 8-bit RGB, opaque, upright, without a colour profile. Raises
     what Pillow raises, for `opened` to name.
@@ -160,7 +160,7 @@ def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
 
 
 def decode(file: BinaryIO, image: Image.Image) -> Decoded:
-    """Decode what `opened` gave; of several frames or pages, the first.
+    """Decode what `opened` yields; of several frames or pages, the first.
 
     Raises what Pillow raises, for `opened` to name.
     """
@@ -191,7 +191,7 @@ def crop_of(file: BinaryIO, image: Image.Image) -> tuple[int, int, int, int] | N
 
 
 def _notes_of_frames(file: BinaryIO, image: Image.Image) -> list[str]:
-    """Tell how many frames or pages there are, where all can be counted."""
+    """Return a note of the number of frames or pages, where there are several."""
     frames = 1
     if image.format == "TIFF":
         frames = sum(directory.is_page for directory in read_directories(file))
@@ -216,7 +216,7 @@ def on_white(colors: Channels, alpha: Channels) -> Channels:
 
 
 def with_bits(channels: Channels, bits: int) -> Channels:
-    """Give 8 or 16 bits to each of (H, W) or (H, W, C): rounded, or spread over the whole range."""
+    """(H, W) or (H, W, C) -> the same at 8 or 16 bits: rounded, or spread over the range."""
     if channels.dtype.itemsize * 8 == bits:
         return channels
     output = np.empty(channels.shape, np.uint8 if bits == 8 else np.uint16)
@@ -387,7 +387,7 @@ def _load(file: BinaryIO, image: Image.Image, notes: list[str]) -> Samples | Non
 
 def _sample_bands(found: Samples, profile: bytes, notes: list[str]) -> Iterator[_Band]:
     if found.lab:
-        profile = b""  # it says what the numbers of L*a*b* are, which is known
+        profile = b""  # it describes the numbers of L*a*b*, which are known
     bits = found.bits
     if profile and bits == 16 and not deep.available():
         bits = 8
@@ -459,7 +459,7 @@ def _pillow_bands(image: Image.Image, profile: bytes, notes: list[str]) -> Itera
 def _converter(
     image: Image.Image, profile: bytes, notes: list[str]
 ) -> Callable[[Image.Image], Image.Image]:
-    """Give the conversion of a band to RGB in sRGB."""
+    """Return the function that converts a band to RGB in sRGB."""
     grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
     mode = "L" if grey else "CMYK" if image.mode == "CMYK" else "RGB"
     if grey and color_space(profile) == "RGB":

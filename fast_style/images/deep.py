@@ -18,7 +18,7 @@ _PNG_DEPTH_AT = 24
 
 
 def available() -> bool:
-    """Say whether the codecs are installed."""
+    """Return whether the codecs are installed."""
     return all(importlib.util.find_spec(name) for name in ("imagecodecs", "tifffile"))
 
 

@@ -55,7 +55,7 @@ def encode(
 ) -> None:
     """Write rows as they come in one of `rowwise.formats()`, to a seekable and readable file.
 
-    For the other formats all rows must be there, with 8 bits, and alpha only where `table` says so.
+    For the other formats all rows must be there, with 8 bits, and alpha only where `table` has it.
     `tagged` embeds a profile of sRGB. Raises ImageError, without a path, or OSError.
     """
     check_size(file_format, rows.shape[1], rows.shape[0])

@@ -1,4 +1,4 @@
-"""What an image file says of its picture beside the pixels: EXIF, XMP, IPTC, resolution."""
+"""What an image file holds beside the pixels: EXIF, XMP, IPTC, resolution."""
 
 import re
 import struct
@@ -41,9 +41,9 @@ _JPEG_SEGMENT = 65533 - 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
-    """EXIF tags by number, the bytes of XMP and IPTC, dots per inch; none says how to turn.
+    """EXIF tags by number, the bytes of XMP and IPTC, dots per inch; without any orientation.
 
-    `made_with` is of an output alone: a digest of the settings that made it.
+    Only an output has `made_with`, a digest of the settings that made it.
     """
 
     exif: dict[int, Any] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Metadata:
 def read_exif(image: Image.Image) -> Image.Exif:
     """Read EXIF tags; none where they are damaged, for the picture may well be whole."""
     if image.format == "PNG":
-        image.load()  # An error here is one of the picture: its tags may come behind it.
+        image.load()  # An error here is one of the pixels: the tags may come after them.
     try:
         return image.getexif()
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
@@ -64,7 +64,7 @@ def read_exif(image: Image.Image) -> Image.Exif:
 
 
 def read_metadata(image: Image.Image) -> Metadata:
-    """Read what is worth keeping; an embedded thumbnail, which shows the old picture, is not."""
+    """Read what is worth keeping: all but an embedded thumbnail, which shows the old picture."""
     exif = read_exif(image)
     kept: dict[int, Any] = {tag: exif[tag] for tag in _DESCRIPTIVE_TAGS if tag in exif}
     for kind in NESTED_TAGS:
@@ -81,7 +81,7 @@ def read_metadata(image: Image.Image) -> Metadata:
 
 
 def fitting(metadata: Metadata, file_format: str) -> tuple[Metadata, list[str]]:
-    """Leave out what a format has no place for, and what cannot be written; give notes of it."""
+    """Return what can be written in a format, and a note of each part that cannot."""
     notes = []
     try:
         exif = signed_exif(metadata).tobytes() if metadata.exif else b""
@@ -107,7 +107,7 @@ def fitting(metadata: Metadata, file_format: str) -> tuple[Metadata, list[str]]:
 
 
 def signed_exif(metadata: Metadata) -> Image.Exif:
-    """Give the EXIF tags to write, signed with `SOFTWARE`."""
+    """Return the EXIF tags to write, signed with `SOFTWARE`."""
     exif = Image.Exif()
     exif.update(_with_accents(metadata.exif))
     exif[ExifTags.Base.Software] = SOFTWARE
@@ -122,7 +122,7 @@ def signed_exif(metadata: Metadata) -> Image.Exif:
 
 
 def _with_accents(tags: Mapping[int, Any]) -> dict[int, Any]:
-    """Give bytes for text that is no ASCII: Pillow reads Latin-1, and writes question marks."""
+    """Return tags with bytes for text beyond ASCII: Pillow would write question marks."""
     return {
         tag: _with_accents(value)
         if isinstance(value, dict)
@@ -134,7 +134,7 @@ def _with_accents(tags: Mapping[int, Any]) -> dict[int, Any]:
 
 
 def iptc_segment(iptc: bytes) -> bytes:
-    """Give the segment of a JPEG that holds IPTC, as Photoshop writes it."""
+    """Return the segment of a JPEG that holds IPTC, as Photoshop writes it."""
     resource = struct.pack(">4sHHI", b"8BIM", _IPTC_RESOURCE, 0, len(iptc)) + iptc
     data = b"Photoshop 3.0\0" + resource + b"\0" * (len(iptc) % 2)
     return struct.pack(">HH", 0xFFED, 2 + len(data)) + data
@@ -165,12 +165,12 @@ def _read_iptc(image: Image.Image) -> bytes:
 
 
 def is_own_output(image: Image.Image) -> bool:
-    """Say whether this program wrote the file; BMP files hold no signature."""
+    """Return whether this program wrote the file; BMP files hold no signature."""
     return read_exif(image).get(ExifTags.Base.Software) == SOFTWARE
 
 
 def made_with(image: Image.Image) -> str:
-    """Return the digest of the settings that made an output; "" for what does not say so."""
+    """Return the digest of the settings that made an output; "" where the file holds none."""
     if image.format == "PNG" and "exif" not in image.info:
         return ""  # ours are before the pixels, which need not be decoded to look for others
     try:

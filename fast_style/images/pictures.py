@@ -5,10 +5,7 @@ colour profile is converted, and a picture that came with a profile leaves with 
 """
 
 import dataclasses
-import io
 from collections.abc import Iterable
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,8 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fast_style.files import atomic_write
-from fast_style.images import rowwise, table
+from fast_style.images import table
 from fast_style.images.decoding import (
     Channels,
     Decoded,
@@ -30,13 +26,13 @@ from fast_style.images.decoding import (
     opened,
     with_bits,
 )
-from fast_style.images.encoding import check_size, encode, format_of
-from fast_style.images.metadata import Metadata, fitting, read_metadata
-from fast_style.images.rowwise import Rows
+from fast_style.images.encoding import check_size, format_of
+from fast_style.images.metadata import Metadata, read_metadata
 from fast_style.images.tensors import (
     to_float,
     to_uint8,
 )
+from fast_style.images.writing import unwritable, write_arrays
 
 _SMALLEST_STYLE = 64
 
@@ -45,7 +41,7 @@ _SMALLEST_STYLE = 64
 class Picture:
     """What an image file holds: pixels (3, H, W) and alpha (H, W), uint8 or uint16; sRGB, upright.
 
-    `tagged` says that the file had a colour profile, `file_format` is Pillow's name, `notes` tell
+    `tagged` says that the file had a colour profile, `file_format` is Pillow's name, `notes` name
     what was not read ("the first of its 12 frames").
     """
 
@@ -70,7 +66,7 @@ def read_picture(source: Source) -> Picture:
             alpha=None if decoded.alpha is None else torch.from_numpy(decoded.alpha),
             tagged=bool(image.info.get("icc_profile")),
             metadata=metadata,
-            # MPO is a JPEG with more views of the scene behind it.
+            # MPO is a JPEG with more views of the scene after it.
             file_format="JPEG" if image.format == "MPO" else image.format or "",
             notes=decoded.notes,
         )
@@ -86,11 +82,11 @@ def write_picture(
     ready: Iterable[slice] | None = None,
     made_with: str = "",
 ) -> tuple[str, ...]:
-    """Write to a path, whose extension is the format, or to a stream; give notes of what was lost.
+    """Write to a path, whose extension is the format, or to a stream; return notes of losses.
 
     A file appears whole or not at all. `quality`, 1 to 100, matters to JPEG, WebP and AVIF: from 90
     on chroma is kept at full resolution. `keep_metadata` keeps EXIF, XMP, IPTC and resolution.
-    `ready` gives spans of rows from the top to the bottom as they become final, for a picture that
+    `ready` yields spans of rows from the top to the bottom as they become final, for a picture that
     is not finished yet (by default it is): PNG and TIFF are written as they come. `made_with` is a
     digest of settings, kept where the format has a place for it. Raises ImageError, and what
     `ready` raises.
@@ -101,41 +97,17 @@ def write_picture(
         file_format = format_of(output) if isinstance(output, Path) else nearest_format(picture)
     colors = picture.pixels.permute(1, 2, 0).numpy()
     alpha = None if picture.alpha is None else picture.alpha.numpy()
-    ready = ready or [slice(0, len(colors))]
-    notes = []
-    as_they_come = file_format in rowwise.formats()
-    if not as_they_come:
-        for _ in ready:
-            pass
-        colors, alpha = with_bits(colors, 8), None if alpha is None else with_bits(alpha, 8)
-    if alpha is not None and not table.written_as(file_format).alpha:
-        notes.append(f"its transparency is now white: {file_format} has none")
-        colors, alpha = on_white(colors, alpha), None
-    metadata, lost = fitting(picture.metadata if keep_metadata else Metadata(), file_format)
-    notes += lost
-    write = partial(
-        encode,
-        rows=Rows(colors=colors, alpha=alpha, ready=ready),
+    return write_arrays(
+        colors,
+        alpha,
+        output,
         file_format=file_format,
         quality=quality,
         tagged=picture.tagged,
-        metadata=dataclasses.replace(metadata, made_with=made_with),
+        metadata=picture.metadata if keep_metadata else Metadata(),
+        ready=ready,
+        made_with=made_with,
     )
-    try:
-        if isinstance(output, Path) and as_they_come:
-            with atomic_write(output) as file:
-                write(file)
-            return tuple(notes)
-        # Given a file, Pillow takes a short write, as of a full disk, for a whole one; and to a
-        # stream a part of a picture is worse than none.
-        encoded = io.BytesIO()
-        write(encoded)
-        with atomic_write(output) if isinstance(output, Path) else nullcontext(output) as file:
-            file.write(encoded.getbuffer())
-            file.flush()
-    except (OSError, ImageError) as error:
-        raise _unwritable(output, error) from None
-    return tuple(notes)
 
 
 def check_fits(output: Path | BinaryIO, file_format: str, height: int, width: int) -> None:
@@ -143,11 +115,11 @@ def check_fits(output: Path | BinaryIO, file_format: str, height: int, width: in
     try:
         check_size(file_format, width, height)
     except ImageError as error:
-        raise _unwritable(output, error) from None
+        raise unwritable(output, error) from None
 
 
 def nearest_format(picture: Picture) -> str:
-    """Give a picture's own format, or PNG where that is one which cannot be written."""
+    """Return a picture's own format, or PNG where its own cannot be written."""
     row = table.by_name(picture.file_format)
     return row.name if row and row.written else "PNG"
 
@@ -163,7 +135,7 @@ def load_image(path: str | Path) -> Tensor:
 
 
 def style_doubts(path: str | Path) -> tuple[str, ...]:
-    """Return what makes an image a poor style image, which nothing refuses. Raises ImageError."""
+    """Return what makes an image a poor style image, though not an error. Raises ImageError."""
     picture = read_picture(path)
     _, height, width = picture.pixels.shape
     doubts = []
@@ -202,7 +174,7 @@ def open_rgb(path: str | Path, *, at_least: int = 0) -> Image.Image:
 def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
     """Read a file's width and height, as stored, from its header. Raises ImageError.
 
-    With `at_least`, what `open_rgb` would make of them.
+    With `at_least`, the size is that of what `open_rgb` returns.
     """
     with opened(path) as (file, image):
         if at_least:
@@ -212,7 +184,7 @@ def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
 
 
 def set_depth(picture: Picture, bits: int) -> Picture:
-    """Give 8 or 16 bits a channel to a picture: rounded, or spread over the whole range."""
+    """Return a picture at 8 or 16 bits a channel: rounded, or spread over the whole range."""
     colors = with_bits(picture.pixels.permute(1, 2, 0).numpy(), bits)
     alpha = None if picture.alpha is None else with_bits(picture.alpha.numpy(), bits)
     return dataclasses.replace(
@@ -220,11 +192,6 @@ def set_depth(picture: Picture, bits: int) -> Picture:
         pixels=torch.from_numpy(colors).permute(2, 0, 1),
         alpha=None if alpha is None else torch.from_numpy(alpha),
     )
-
-
-def _unwritable(output: Path | BinaryIO, error: Exception) -> ImageError:
-    name = output if isinstance(output, Path) else "output stream"
-    return ImageError(f"{name}: cannot be written: {getattr(error, 'strerror', None) or error}")
 
 
 def _flat(decoded: Decoded) -> Channels:

@@ -1,4 +1,4 @@
-"""ICC profiles: made where a file describes its colours otherwise, and told apart."""
+"""ICC profiles: built where a file describes its colours otherwise, and told from one another."""
 
 import struct
 from collections.abc import Callable

@@ -23,12 +23,12 @@ from fast_style.images.metadata import IPTC_TAG, NESTED_TAGS, SOFTWARE, XMP_TAG,
 # Above, a TIFF's offsets must have 64 bits; the rest of 4 GB is for what is no pixel.
 _CLASSIC_TIFF_BYTES = 2**32 - 2**25
 _ASCII, _BYTE, _LONG, _UNDEFINED, _LONG8 = 2, 1, 4, 7, 16
-# Of the rows that are compressed together: the size that tifffile too gives a TIFF's strips.
+# The bytes of the rows that are compressed together, which is tifffile's size of strips too.
 _BAND_BYTES = 1 << 18
 
 
 def formats() -> frozenset[str]:
-    """Give the formats, by Pillow's names, that can be written so: PNG, and TIFF with its extra."""
+    """Return Pillow's names of the formats that are written so: PNG, and TIFF with its extra."""
     return frozenset(("PNG", "TIFF") if deep.available() else ("PNG",))
 
 
@@ -36,7 +36,7 @@ def formats() -> frozenset[str]:
 class Rows:
     """Colors (H, W, 3) and alpha (H, W), both uint8 or both uint16.
 
-    They are read once `ready` has named them, in spans of rows from the top to the bottom.
+    Rows are read once `ready` has named them, in spans from the top to the bottom.
     """
 
     colors: Channels
@@ -45,18 +45,18 @@ class Rows:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Give height, width, and 3 or, with alpha, 4."""
+        """(height, width, 3), or with alpha (height, width, 4)."""
         height, width, _ = self.colors.shape
         return height, width, 3 if self.alpha is None else 4
 
     @property
     def dtype(self) -> np.dtype[np.integer[Any]]:
-        """Give the type of a channel."""
+        """The type of a channel."""
         return self.colors.dtype
 
     @property
     def band_height(self) -> int:
-        """Give how many rows are compressed together."""
+        """The number of rows that are compressed together."""
         _, width, channels = self.shape
         return max(1, _BAND_BYTES // (width * channels * self.dtype.itemsize))
 
@@ -182,7 +182,7 @@ def _tiff_strip(band: Channels) -> bytes:
 def _extra_tags(
     exif: Image.Exif, metadata: Metadata, *, pointers: list[ExifTags.IFD], big: bool
 ) -> list[tuple[int | str, int, int, Any, bool]]:
-    """Give tifffile the tags that it does not write by itself; nested ones will be pointed at."""
+    """Return the tags that tifffile does not write by itself, with pointers to nested ones."""
     names = {ExifTags.IFD.Exif: "ExifTag", ExifTags.IFD.GPSInfo: "GPSTag"}
     tags: list[tuple[int | str, int, int, Any, bool]] = [
         (names[tag], _LONG8 if big else _LONG, 1, 0, True) for tag in pointers
@@ -201,7 +201,7 @@ def _extra_tags(
 def _append_directory(
     file: BinaryIO, pointer: ExifTags.IFD, tags: dict[int, Any], *, big: bool
 ) -> None:
-    """Write nested EXIF tags behind a TIFF, and their place into its pointer: tifffile cannot."""
+    """Append nested EXIF tags to a TIFF, and point to them: tifffile cannot."""
     header = b"II\x2b\0" + bytes(12) if big else b"II\x2a\0" + bytes(4)
     directory = TiffImagePlugin.ImageFileDirectory_v2(header, group=pointer)
     for tag, value in tags.items():

@@ -54,12 +54,12 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
 
 
 def resize_long_edge(image: Tensor, long_edge: int) -> Tensor:
-    """Resize to a long edge of so many pixels, keeping the proportions (0: leave as it is)."""
+    """Resize to a long edge of `long_edge` pixels, keeping the proportions (0: as it is)."""
     return resize(image, *scaled_size(*image.shape[-2:], long_edge=long_edge))
 
 
 def scaled_size(height: int, width: int, *, long_edge: int) -> tuple[int, int]:
-    """Give height and width at a long edge of so many pixels (0: as they are)."""
+    """Return (height, width) scaled to a long edge of `long_edge` pixels (0: as they are)."""
     if not long_edge:
         return height, width
     scale = long_edge / max(height, width)

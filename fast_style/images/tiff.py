@@ -1,7 +1,7 @@
 """TIFF as its tags describe it, for what Pillow does not read, or reads as something else.
 
-The `formats` extra's tifffile reads every layout here; without it Pillow's numbers are scaled as
-the tags say, where there is one channel, and other layouts are refused.
+The `formats` extra's tifffile reads every layout here; without it Pillow's numbers are scaled by
+the tags, where there is one channel, and other layouts are refused.
 """
 
 import contextlib
@@ -196,7 +196,7 @@ def _main_page(tiff: Any) -> Any:
 
 
 def _pages_of(tiff: Any, first: Any) -> Iterator[Any]:
-    """Yield the pages behind the first, and those nested in it."""
+    """Yield the pages after the first, and those nested in it."""
     for pages in (tiff.pages, first.pages or ()):
         with contextlib.suppress(Exception):  # what is damaged there is not needed
             yield from (page.aspage() for page in pages if page is not first)
@@ -252,7 +252,7 @@ def _samples(tiff: Any, page: Any, notes: list[str]) -> Samples | None:
 
 
 def _alpha_channel(page: Any, inks: int, channels: int) -> int | None:
-    """Return the channel of transparency: 1 and 2 say so, 0 says that nobody knows what it is."""
+    """Return the channel of transparency: kinds 1 and 2 mean it, 0 means unspecified."""
     kinds = [int(kind) for kind in page.extrasamples]
     if not kinds:
         # Without the tag a fourth channel of RGB is taken for what it nearly always is.

@@ -8,7 +8,7 @@ from fast_style.images.tensors import bands, from_float, to_float
 
 
 def fill_transparent(pixels: Tensor, alpha: Tensor) -> None:
-    """Give the invisible pixels of (3, H, W), in place, colors of the visible ones around them.
+    """(3, H, W), in place: fill invisible pixels with the colours of visible ones around them.
 
     What a file holds where alpha (H, W) is 0 is arbitrary; a network would let it bleed into the
     visible part, and count it in its statistics. Push-pull (Gortler et al. 1996, section 3.4).

@@ -3,7 +3,7 @@
 An instance norm needs the mean and variance of the whole feature map before the next layer can
 begin, so tiles that are stylized apart differ from the whole image. Here each layer runs over the
 whole image before the next one does, in strips of rows: a convolution over a strip and the rows
-around it gives the very numbers of a convolution over the image, and statistics are merged from
+around it has the very numbers of a convolution over the image, and statistics are merged from
 chunks of rows. What must be held is the trunk, the feature maps at a quarter of the edge, twice:
 64 bytes an input pixel in float32, 32 in bfloat16 (at width 32). The maps at full resolution need
 not be held: their strips can be computed again where they are needed.
@@ -15,11 +15,12 @@ instance norm on its input, norm and ReLU are
 
 so a single `max` is all that a strip goes through: `a` moves into the next convolution's kernel and
 `t` into its bias. (A negative `a` is made positive by negating the convolution before it.) On the
-residual stream `a (x - t)` is added as `a x`; what is owed goes into the bias of what reads it.
+residual stream `a (x - t)` is added as `a x`; the missing constant `-a t` is added to the bias of
+the next convolution.
 
 A trained network draws a frame, a bright or dark line along the image's edge. So the image goes on
-beyond its edges, mirrored, and what the network makes of that is cut off: the frame with it. Only
-the lookup of rows and columns knows of it, no padded image is made.
+beyond its edges, mirrored, and what the network makes of those rows and columns is cut off, and the
+frame with them. The border is only looked up: no padded image is made.
 
 A strip is (rows, columns, channels): the channels-last layout of one image.
 """
@@ -46,18 +47,18 @@ from fast_style.networks.transformer import (
     upsample_kernel,
 )
 
-# Statistics are taken over chunks of a multiple of so many rows of the image, which hold about so
-# many pixels: enough to be fast, few enough for sums in float32. Strips begin where chunks do, so
-# strips of any height give the same numbers.
+# Statistics are taken over chunks of rows of the image: a multiple of _CHUNK_ROWS that holds about
+# _CHUNK_PIXELS pixels, which are enough to be fast and few enough for sums in float32. Strips begin
+# where chunks do, so the numbers are the same whatever the height of the strips.
 _CHUNK_ROWS = 8
 _CHUNK_PIXELS = 1 << 15
-# A strip has at least so many pixels. Smaller ones would save no memory worth having, and libraries
-# choose other convolution kernels for them, which round differently; the maps of much larger ones
-# do not stay in a CPU's cache from one operation to the next.
+# The fewest pixels of a strip. Smaller ones would save no memory worth having, and libraries choose
+# other convolution kernels for them, which round differently; the maps of much larger ones do not
+# stay in a CPU's cache from one operation to the next.
 _STRIP_PIXELS = 1 << 17
-# In larger images a strip's maps have so many bytes: such blocks go back to the system at once
-# (`devices.keep_freed_memory`), where in the heap, between the maps that are held, they would leave
-# holes of a tenth of it.
+# In images of more than _HUGE_PIXELS a strip's maps have _HUGE_BYTES: blocks of that size go back
+# to the system at once (`devices.keep_freed_memory`); in the heap, between the maps that are held,
+# they would leave holes of a tenth of it.
 _HUGE_PIXELS = 1 << 26
 _HUGE_BYTES = 1 << 25
 
@@ -73,8 +74,8 @@ class StreamingTransformer:
     """Applies a trained `TransformerNet` to one image of any size, strip by strip.
 
     `dtype` is that of the feature maps; the first convolution is float32 and statistics are merged
-    in float64. `edge`: "none" gives the network's own result up to rounding; "reflect" that for the
-    image with 8 mirrored pixels around it, which are cut off again.
+    in float64. `edge`: "none" yields the network's own result up to rounding; "reflect" its result
+    for the image with 8 mirrored pixels around it, which are cut off again.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class StreamingTransformer:
         self._edge = EDGE_PIXELS if edge == "reflect" else 0
         self.device = device or torch.device("cpu")
         self._width = network.width
-        # nn.Sequential does not say what it holds.
+        # nn.Sequential is not annotated with what it holds.
         encoder = cast(Iterable[ConvBlock], network.encoder)
         residual_blocks = cast(Iterable[ResidualBlock], network.residual_blocks)
         decoder = cast(Iterable[UpsampleBlock], network.decoder)
@@ -156,7 +157,7 @@ class StreamingTransformer:
         )
 
     def _encode(self, image: Tensor, plan: "_Plan", recompute: bool) -> "_Stream":
-        """Run the encoder; give the residual stream at a quarter of the edge."""
+        """Run the encoder; return the residual stream at a quarter of the edge."""
         conv1, conv2, conv3 = self._encoder
         rows = _ImageRows(image, plan, self.device, edge=self._edge)
         full = _Maps(
@@ -233,7 +234,7 @@ class StreamingTransformer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layer:
-    """A convolution and the instance norm behind it, or the bias where there is none.
+    """A convolution and the instance norm after it, or the convolution's bias where none follows.
 
     The kernel is float32 and channels-last, the rest float64.
     """
@@ -248,7 +249,7 @@ class _Layer:
     def folded(
         self, offset: Tensor, dtype: torch.dtype, *, scale: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return kernel and bias for input that is (x - offset) * scale, where x is what is stored.
+        """Return kernel and bias for an input (x - offset) * scale, of which x is what is stored.
 
         The bias is computed from the rounded kernel and offset, so that large offsets cancel.
         """
@@ -284,7 +285,7 @@ class _Plan:
         return len(self._starts)
 
     def rows(self, i: int) -> tuple[int, int]:
-        """Return strip i's first row and the row behind its last."""
+        """Return strip `i`'s first row and the row after its last."""
         return self._starts[i], [*self._starts[1:], self.total][i]
 
 
@@ -364,7 +365,7 @@ class _Maps:
         *,
         consume: bool = False,
     ) -> Strip:
-        """Return max(x, threshold) of strip i with so many rows and columns before and after it."""
+        """Return max(x, threshold) of strip `i`, with `margin` lines before and after it."""
         before, after = margin
         padded = _pad(
             self.strip(i),
@@ -395,7 +396,7 @@ class _Stream:
 
     @classmethod
     def from_maps(cls, maps: _Maps, norm: _Normalization) -> "_Stream":
-        """Begin with relu(norm(maps))."""
+        """Return the stream that begins with relu(norm(maps))."""
         strips = []
         for i in range(len(maps)):
             strip = maps.strip(i)
@@ -408,13 +409,13 @@ class _Stream:
         return len(self._strips)
 
     def add_later(self, branch: _Maps, norm: _Normalization) -> None:
-        """Add norm(branch), each strip when it is first read."""
+        """Add norm(branch) to the stream: each strip when it is first read."""
         self._pending = branch, norm
         self._updated = 0
         self.offset = self.offset + norm.scale * norm.threshold
 
     def padded(self, i: int, border: Border) -> Strip:
-        """Return strip i, up to date, with a border of one pixel; strips are read in order."""
+        """Return strip `i`, up to date, with a border of one pixel; strips are read in order."""
         while self._updated < min(i + 2, len(self)):
             self._update(self._updated)
             self._updated += 1
@@ -434,7 +435,7 @@ class _Stream:
         return padded
 
     def take(self, i: int, border: Border) -> Strip:
-        """Return strip i for the last time."""
+        """Return strip `i` as `padded` does, for the last time, and forget it."""
         padded = self.padded(i, border)
         self._strips[i] = None
         return padded
@@ -502,8 +503,9 @@ def _pad(
 ) -> Strip:
     """Copy a strip between the rows above and below it and its border columns.
 
-    `margin` says how many rows and columns before and after; above the image's top (no `above`) and
-    below its bottom (`last`) the border is made. Values below `floor`, by channel, become it.
+    `margin` is the number of rows and columns before and after; above the image's top (no `above`)
+    and below its bottom (`last`) the border is made. Values below `floor`, by channel, are raised
+    to it.
     """
     before, after = margin
     height, width, channels = strip.shape
@@ -550,9 +552,9 @@ def _fill_border(
 
 
 def _border_index(size: int, edge: int, margin: int) -> Tensor:
-    """Map each line of an image that is padded to the image's own line.
+    """Return, for each line of the padded image, the image's own line that it repeats.
 
-    Padded by `edge` on both sides, then to the stride, then by `margin`.
+    The image is padded by `edge` on both sides, then to the stride, then by `margin`.
     """
     # Where the image is smaller than the edge, it is mirrored to and fro.
     last = size - 1

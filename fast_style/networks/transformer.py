@@ -152,16 +152,16 @@ class InstanceNorm(nn.Module):
 
 
 def stride_padding(size: int) -> tuple[int, str]:
-    """Return how many pixels an edge of `size` lacks to a multiple of 4 from 8 on, and how.
+    """Return the pixels that an edge of `size` lacks to a multiple of 4, from 8 on, and their mode.
 
-    By reflection where the edge is longer than the padding, else by replication.
+    They are reflected where the edge is longer than the padding, else replicated.
     """
     missing = max(-size % STRIDE, MINIMUM_EDGE - size)
     return missing, "reflect" if missing < size else "replicate"
 
 
 def pad_to_stride(images: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, H', W'): pad right and bottom as `stride_padding` says."""
+    """(N, C, H, W) -> (N, C, H', W'): padded right and bottom by `stride_padding`."""
     height, width = images.shape[-2:]
     for size, side in ((width, (0, 1, 0, 0)), (height, (0, 0, 0, 1))):
         missing, mode = stride_padding(size)
@@ -188,9 +188,10 @@ def upsample_conv2d(
 def upsample_kernel(weight: Tensor, upsampling: Upsampling = "nearest") -> Tensor:
     """(D, C, 3, 3) -> (4 D, C, 2, 2): the kernel with which `upsample_conv2d` convolves.
 
-    Between two low-resolution rows lie two rows of the output. "nearest": the lower row of the
-    upper pixel sees them as (first two taps, last tap), the upper row of the lower pixel as (first
-    tap, last two taps). "transposed": as (last tap, first tap) and as (nothing, middle tap).
+    Between two rows u, l of the input lie two rows of the output. With w the taps down a column:
+
+        "nearest"       (w0 + w1) u + w2 l   and   w0 u + (w1 + w2) l
+        "transposed"    w2 u + w0 l          and   w1 l
     """
     taps = {
         "nearest": [[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]],

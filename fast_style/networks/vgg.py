@@ -31,8 +31,8 @@ _POOLINGS = (nn.MaxPool2d, nn.AvgPool2d)
 class VGGFeatures(nn.Module):
     """(N, 3, H, W) in [0, 1] -> {layer: (N, C, H', W')}: feature maps of the layers asked for.
 
-    Weights are random until `load_state_dict`; `weights.load_vgg` gives one with real weights.
-    It holds no layer behind the deepest of `layers`, and is frozen, in evaluation mode and
+    Weights are random until `load_state_dict`; `weights.load_vgg` returns one with real weights.
+    The network holds no layer after the deepest of `layers`, and is frozen, in evaluation mode and
     channels-last from the start.
 
     Variants for the optimisation baseline: `pooling` "average" as Gatys et al. 2016 have it,
@@ -109,7 +109,7 @@ def layer_indices(network: VGGName) -> dict[str, int]:
 
 
 def canonical_layer(network: VGGName, name: str) -> str:
-    """Give the layer's name as in `relu1_2`. Raises ValueError for a layer it does not have."""
+    """Return a layer's name as in `relu1_2`. Raises ValueError for one that `network` lacks."""
     known = layer_indices(network)
     canonical = re.sub(r"^block(\d)_conv(\d)$", r"relu\1_\2", name)
     if canonical in known:
@@ -120,7 +120,7 @@ def canonical_layer(network: VGGName, name: str) -> str:
 
 
 def canonical_layers(network: VGGName, layers: Mapping[str, float]) -> dict[str, float]:
-    """Give the weights by canonical name. Raises ValueError, also for a layer named twice."""
+    """Return layers' weights by canonical name. Raises ValueError, also for a layer named twice."""
     names: dict[str, str] = {}
     for name in layers:
         other = names.setdefault(canonical_layer(network, name), name)

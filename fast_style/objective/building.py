@@ -24,7 +24,7 @@ _LOSS_VARIANTS = ("style_statistic", "content_reduction", "style_reduction", "va
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective(Generic[LossT]):
-    """The objective for one style, and the config that says it in raw weights: the very same."""
+    """The objective for one style, and the same objective as a config with raw weights."""
 
     criterion: PerceptualLoss
     raw: LossT

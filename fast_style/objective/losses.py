@@ -143,11 +143,11 @@ VARIATIONS: Mapping[Variation, Callable[[Tensor], Tensor]] = {
 class PerceptualLoss:
     """The objective at stylized images, for one style; complete when constructed.
 
-    `style_image` is (1, 3, H, W) in [0, 1], at the size whose strokes are wanted, or several such;
-    `style_shares` then says how much of each (default: equally much). Layers map names to weights;
-    `features` must hold them all. Raises ValueError where it does not.
+    `style_image` is (1, 3, H, W) in [0, 1], at the size whose strokes are wanted, or several such
+    images, of which `style_shares` are the weights (default: equal ones). Layers map names to
+    weights; `features` must hold them all. Raises ValueError where it does not.
 
-    What follows `style_shares` is another system's choice, for the baseline's recipes.
+    The keywords after `style_shares` are other systems' choices, for the baseline's recipes.
     """
 
     def __init__(

@@ -14,9 +14,8 @@ from fast_style.objective.losses import PerceptualLoss, gram_matrix, layers_of
 
 LossT = TypeVar("LossT", bound=LossConfig)
 
-# At strength 1 the style term weighs so many times the content term, both as shares of what they
-# can be: about there a photo is rebuilt in the style's strokes and still recognised
-# (docs/measurements.md).
+# The ratio of the style term to the content term at strength 1, both as shares of what they can be:
+# about there a photo is rebuilt in the style's strokes and still recognised (docs/measurements.md).
 _BALANCE = 20.0
 
 
@@ -34,11 +33,11 @@ def balanced_layers(
     """Weigh layers so that one `strength` looks the same for every style, loss network and size.
 
     `content` is (N, 3, H, W), typical photos; style images and shares are as `PerceptualLoss` takes
-    them. Each content layer's loss becomes a share of its feature maps' variance, which is the loss
-    of a picture without any content; each style layer's a share of its loss at the photos
-    themselves. The given weights divide these shares among the layers. Gives the layers for a
-    `PerceptualLoss` with content_weight and style_weight 1.
-    Raises ValueError where there is nothing to take a share of.
+    them. The content loss of a layer is divided by the variance of its feature maps (its value for
+    a blank picture), the style loss of a layer by its value at the unstylized photos; the weights
+    in `content_layers` and `style_layers` then divide each term among its layers. The layers that
+    are returned are for a `PerceptualLoss` with content_weight and style_weight 1.
+    Raises ValueError where a divisor is 0.
     """
     content_layers = layers_of(features, content_layers)
     style_layers = layers_of(features, style_layers)
@@ -92,10 +91,9 @@ def with_raw_weights(
     *,
     style_shares: Sequence[float] | None = None,
 ) -> LossT:
-    """Give the loss's config with the raw weights that its `strength` comes to, if it has one.
+    """Return the loss's config with the raw weights that its `strength` comes to, if it has one.
 
-    It is measured by `balanced_layers`, at `content`, (N, 3, H, W) typical photos. Raises
-    ValueError.
+    `balanced_layers` measures them at `content`, (N, 3, H, W) typical photos. Raises ValueError.
     """
     if loss.strength is None:
         return loss

@@ -41,7 +41,7 @@ def load_vgg(
     padding: Padding = "zeros",
     recompute: bool = False,
 ) -> VGGFeatures:
-    """Give a `VGGFeatures` for these layers with the original weights.
+    """Return a `VGGFeatures` for `layers`, with the original weights.
 
     `path` is a torchvision `.pth`, of the whole network or its features, float32 or float16;
     without it the weights are looked for. The rest is `VGGFeatures`'s own. Raises WeightsError, and
@@ -60,7 +60,7 @@ def find_weights(
 ) -> tuple[str, Callable[[], StateDict]]:
     """Find the weights: a description of the place, and the function that reads them.
 
-    Reading is left to the caller, so that a dry run can say where they would come from.
+    Reading is left to the caller, so that a dry run can name the place without reading.
     """
     if path is not None:
         named = Path(path).expanduser()
@@ -181,16 +181,14 @@ def _read(path: Path) -> Mapping[str, Any]:
         data = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's reader raises nearly anything on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(
-            f"{path}: cannot be read as PyTorch weights, it is truncated or no such file: {reason}"
-        ) from None
+        raise WeightsError(f"{path}: not a PyTorch weights file, or truncated: {reason}") from None
     if not isinstance(data, Mapping):
         raise WeightsError(f"{path}: holds a {type(data).__name__}, expected VGG weights by name")
     return data
 
 
 def _check(vgg: VGGFeatures, state: StateDict, source: str) -> StateDict:
-    """Give the tensors that the network wants, having checked that they are all there and sound."""
+    """Return the tensors that `vgg` needs. Raises WeightsError where one is missing or damaged."""
     wanted = vgg.state_dict()
     for key, own in wanted.items():
         if key not in state:

@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
@@ -16,61 +16,18 @@ from fast_style.images import (
     Picture,
     check_fits,
     format_of,
-    metadata,
     nearest_format,
     read_picture,
     rowwise,
     set_depth,
     write_picture,
 )
-from fast_style.images.decoding import opened
 from fast_style.stylization import Stylizer, begin_picture
 from fast_style.stylization.jobs import STREAM, Job
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Saving:
-    """How pictures are written: see `write_picture` and, for `depth`, `stylize_file`.
-
-    `file_format` (Pillow's name) is that of streams; a file's extension is its own. By default a
-    stream has the picture's own format, or PNG where that does not hold `depth`. `made_with` is a
-    digest of all settings, by which `is_finished` knows an output again.
-    """
-
-    file_format: str | None = None
-    quality: int = 95
-    depth: int | None = None
-    keep_metadata: bool = False
-    made_with: str = ""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What became of a job: the output's width and height, seconds of work, notes, the error."""
-
-    job: Job
-    size: tuple[int, int] | None = None
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
-    error: str | None = None
-
+from fast_style.stylization.outputs import Result, Saving
 
 # A picture on its way: None once it has failed.
 _Stage = tuple[Picture | None, Result]
-
-
-def is_finished(job: Job, made_with: str) -> bool:
-    """Return whether a job's output is there, and does not say that other settings made it.
-
-    What says nothing of its settings, as a BMP or another program's file, counts as finished.
-    """
-    if job.output == STREAM or not job.output.exists():
-        return False
-    try:
-        with opened(job.output) as (_, image):
-            return metadata.made_with(image) in ("", made_with)
-    except ImageError:
-        return True
 
 
 def run_jobs(
@@ -173,7 +130,7 @@ def _stylize(
     except ImageError as error:
         return _finished(replace(result, error=str(error)))
     except Exception as error:  # of this photo: the others go on
-        cure = "too large for the memory there is: try --tile 64 or a smaller --size"
+        cure = "out of memory: try --tile 64 or a smaller --size"
         reason = cure if is_memory_error(error) else f"cannot be stylized: {_text(error)}"
         return _finished(replace(result, size=None, error=f"{result.job.input}: {reason}"))
     return writing
@@ -205,12 +162,12 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
 
 
 def _write_beside(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
-    """Write in a thread; its time counts from where the network has ended, or it could begin."""
+    """Write in a thread; the result's time includes what follows the end of the network."""
     start = time.perf_counter()
     try:
         result = _write(picture, result, saving, rows)
     except _NetworkError:
-        raise  # which is told where it happened
+        raise  # it is reported where it happened
     except Exception as error:  # of this photo: the others go on
         return replace(result, size=None, error=_reason(result.job.output, error))
     after = time.perf_counter() - max(start, rows.ended)
@@ -231,16 +188,16 @@ def _format(picture: Picture, job: Job, saving: Saving) -> str:
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Give one line that names the file."""
+    """Return one line with the file and what is wrong with it."""
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"{path}: too large for the memory there is"
+        return f"{path}: out of memory"
     return f"{path}: cannot be written: {_text(error)}"
 
 
 def _text(error: Exception) -> str:
-    """Return one line that says what an exception is about."""
+    """Return the message of an exception in one line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).splitlines()[:1]

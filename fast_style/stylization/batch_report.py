@@ -1,18 +1,15 @@
-"""What is said of many images while they are stylized: lines, a bar, JSON, a manifest, a sum."""
+"""Reports on many images while they are stylized: lines, a bar, JSON, a manifest, totals."""
 
 import contextlib
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-import torch
-
-from fast_style import distributed
 from fast_style.images import table
-from fast_style.stylization.batch import Result
 from fast_style.stylization.jobs import STREAM, Job
+from fast_style.stylization.outputs import Result
 
 
 class BatchReport:
@@ -20,6 +17,7 @@ class BatchReport:
 
     A context manager. `total` images are to be stylized; of these `redone` replace outputs that
     were made with other settings. `manifest` is a file that gets the lines of JSON too.
+    Where several `processes` share the images, none draws a bar.
     """
 
     def __init__(
@@ -29,6 +27,7 @@ class BatchReport:
         as_json: bool = False,
         manifest: Path | None = None,
         redone: Collection[Job] = (),
+        processes: int = 1,
     ) -> None:
         self._json = as_json
         self._redone = redone
@@ -44,8 +43,7 @@ class BatchReport:
         if manifest:
             # Unbuffered, and each write goes to the end: lines of several processes stay whole.
             self._manifest = self._stack.enter_context(manifest.open("ab", buffering=0))
-        alone = distributed.world_size() == 1
-        if alone and total > 1 and not as_json and sys.stderr.isatty():
+        if processes == 1 and total > 1 and not as_json and sys.stderr.isatty():
             # Only here, since importing it takes its time.
             from tqdm import tqdm
 
@@ -87,7 +85,7 @@ class BatchReport:
             self._bar.update()
 
     def fail(self, error: OSError) -> None:
-        """Report what was found but cannot be looked at."""
+        """Report an image that was found but cannot be examined."""
         reason = f"{error.filename}: {error.strerror}"
         self._counts["failed"] += 1
         self._record({"input": error.filename, "output": None, "error": reason})
@@ -98,15 +96,20 @@ class BatchReport:
         if line := table.left_out(extensions):
             self._say(line, sys.stderr)
 
-    def finish(self) -> int:
-        """Sum up over all processes; return the exit code of this one."""
-        totals = distributed.total(torch.tensor(list(self._counts.values()))).tolist()
+    def finish(
+        self, *, add_up: Callable[[list[int]], list[int]] = list, speaks: bool = True
+    ) -> int:
+        """Print the totals of all processes; return the exit code of this one.
+
+        `add_up` sums counts over all processes; only one of them `speaks`.
+        """
+        totals = add_up(list(self._counts.values()))
         counts = dict(zip(self._counts, totals, strict=True))
         parts = [f"{count} {what}" for what, count in counts.items() if count]
         if counts["already there, skipped"]:
             parts.append("--overwrite redoes what is there")
         some_left = sum(totals) != counts["stylized"]
-        if distributed.is_main() and (some_left or counts["stylized"] > 1):
+        if speaks and (some_left or counts["stylized"] > 1):
             _print_whole(", ".join(parts), sys.stderr)
         return 1 if self._counts["failed"] else 0
 

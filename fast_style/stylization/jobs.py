@@ -54,11 +54,11 @@ def plan_jobs(
 ) -> tuple[list[Job], list[OSError]]:
     """Find the images that files, folders, globs or "-" name, and name their outputs.
 
-    What this program made of an image that is found too is left out and, unless `overwrite`, so is
-    what is found where such an output belongs. `output` is a folder, in which trees are mirrored,
-    or for a single image a file; by default an output is beside its input. `extension` sets the
-    outputs' format. The errors are of what is found but cannot be looked at. Raises ImageError,
-    also for an output that is an input, and OSError for what is named.
+    Left out are files that this program made of another image that is found and, unless
+    `overwrite`, files that lie where an output of the run belongs. `output` is a folder, in which
+    trees are mirrored, or for a single image a file; by default an output is beside its input.
+    `extension` sets the outputs' format. The errors that are returned are those of files in folders
+    and globs. Raises ImageError, also for an output that is an input, and OSError for an argument.
     """
     folder, file = _destination(arguments, output)
     items, errors = _find(arguments, [model], recursive, folder)
@@ -106,7 +106,7 @@ def count_left_out(
 
 
 def _destination(arguments: Sequence[str], output: str | None) -> tuple[Path | None, Path | None]:
-    """Give the output's folder, or its file, or neither."""
+    """Return the outputs' folder or the output's file: (folder, None), (None, file) or neither."""
     if "-" in arguments and len(arguments) > 1:
         raise ImageError("- (standard input) is one image, and must be the only one")
     if output is None:
@@ -220,7 +220,7 @@ def _is_file(path: Path, failed: list[OSError]) -> bool:
 
 
 def _without_own_outputs(items: list[_Found], models: Sequence[str]) -> list[_Found]:
-    """Leave out what was made of another of these images: its name and its signature say so."""
+    """Leave out outputs of others of these images, known by their names and signatures."""
     sources = {(item.path.parent, name) for item in items for name in _names(item.path)}
 
     def is_output(path: Path) -> bool:
@@ -245,7 +245,7 @@ def _without_own_outputs(items: list[_Found], models: Sequence[str]) -> list[_Fo
 
 
 def _is_one_of(outputs: set[Path], item: _Found) -> bool:
-    """Say whether a file that is found, not named, is where an output of the run belongs."""
+    """Return whether a file that is found, not named, is where an output of the run belongs."""
     # A link may lead to a photo that is found nowhere else.
     return item.path.absolute() in outputs and not (item.named or item.path.is_symlink())
 
@@ -278,7 +278,7 @@ def _named(item: _Found, model: str, folder: Path | None, extension: str | None)
 
 
 def _apart(jobs: list[Job], model: str) -> list[Job]:
-    """Give outputs of one name the whole names of their inputs, in their own subfolders."""
+    """Rename outputs of one name: by their inputs' whole names, in these inputs' subfolders."""
     groups = defaultdict(list)
     for job in jobs:
         # There are file systems to which upper and lower case are the same.
@@ -299,7 +299,7 @@ def _checked(jobs: Sequence[Job], errors: list[OSError]) -> list[Job]:
     """Refuse to write over an input, or twice to one file; leave out what can be no output."""
     inputs = set()
     for job in jobs:
-        with contextlib.suppress(OSError):  # which reading it will tell
+        with contextlib.suppress(OSError):  # which reading the file will report
             inputs.add(_identity(job.input.stat()))
     outputs: dict[Path, Job] = {}
     checked = []
@@ -332,7 +332,7 @@ def _check(job: Job, status: os.stat_result | None, inputs: set[tuple[int, int]]
 
 
 def _status(path: Path) -> os.stat_result | None:
-    """Give None where nothing is; raise what keeps from knowing."""
+    """Return a path's status, None where nothing is. Raises OSError where that is unknown."""
     try:
         return path.stat()
     except OSError as error:
@@ -342,5 +342,5 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:
-    """Tell files apart whatever names and links lead to them."""
+    """Return what identifies a file, whatever names and links lead to it."""
     return status.st_dev, status.st_ino

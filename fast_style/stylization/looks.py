@@ -26,12 +26,12 @@ def with_luma_of(stylized: Tensor, content: Tensor) -> Tensor:
 
 
 def like(values: Tensor, image: Tensor) -> Tensor:
-    """Return floats in [0, 1] in the type of `image`."""
+    """Return `values` in [0, 1], converted to the type of `image`."""
     return values if image.is_floating_point() else from_float(values, image.dtype)
 
 
 class Recolor:
-    """Linear colour transfer: gives an image the mean and covariance of `content`'s pixels."""
+    """Linear colour transfer: an image takes the mean and covariance of `content`'s pixels."""
 
     def __init__(self, content: Tensor) -> None:
         self._mean, self._covariance = _color_moments(content)
@@ -39,7 +39,7 @@ class Recolor:
     def apply(
         self, output: Tensor, content: Tensor, blend: Callable[[Tensor, Tensor], Tensor]
     ) -> None:
-        """Change `output` in place to what `blend` makes of `content` and of it recoloured."""
+        """Recolour `output` in place, then blend it: `blend(content, recoloured)`."""
         mean, covariance = _color_moments(output)
         transform = _square_root(self._covariance) @ _square_root(covariance, inverse=True)
         offset = self._mean - transform @ mean
@@ -106,9 +106,9 @@ def _taps(size: int, new_size: int, lines: range) -> tuple[Tensor, Tensor]:
     Their kernel is that of Mitchell & Netravali (1988), B = C = 1/3: sharper ones leave stairs on
     strokes of one pixel.
     """
-    centre = (torch.arange(lines.start, lines.stop).double() + 0.5) * (size / new_size) - 0.5
-    index = centre.floor()[:, None] + torch.arange(-1, 3)
-    t = (centre[:, None] - index).abs()
+    center = (torch.arange(lines.start, lines.stop).double() + 0.5) * (size / new_size) - 0.5
+    index = center.floor()[:, None] + torch.arange(-1, 3)
+    t = (center[:, None] - index).abs()
     near = (7 * t**3 - 12 * t**2 + 16 / 3) / 6
     far = (-7 / 3 * t**3 + 12 * t**2 - 20 * t + 32 / 3) / 6
     return index.long().clamp(0, size - 1), torch.where(t < 1, near, far)

@@ -74,9 +74,7 @@ def save_contact_sheet(
     except (MemoryError, RuntimeError) as error:
         if not is_memory_error(error):
             raise
-        raise ImageError(
-            f"{output}: too large for the memory there is: try a --size below {edge}"
-        ) from None
+        raise ImageError(f"{output}: out of memory: try a --size below {edge}") from None
     if sheet is not None:
         save_image(sheet, output, quality=quality)
     return len(photos)

@@ -52,14 +52,14 @@ from fast_style.stylization.looks import Recolor, in_bands, like, upsample_along
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-# What a network is taken from.
+# Whatever a network can be taken from.
 Source = TransformerNet | Model | str | Path | bytes | BinaryIO
 Tile = Literal["auto", "off"] | int
 PreserveColor = Literal["off", "luma", "histogram"]
 
 # Bytes a pixel and channel of width, float32, that the maps at full resolution take when held.
 _HELD_BYTES = 8
-# Holding them saves an eighth of the time; above so many bytes, memory is worth more.
+# The most bytes of such maps that are held, which saves an eighth of the time.
 _MOST_HELD = 1 << 30
 
 
@@ -70,7 +70,7 @@ class Stylizer:
     bytes or the binary stream of its file.
     `tile`: "auto" holds all feature maps of images to some megapixels and little more than 64 bytes
     a pixel above, "off" runs the whole image at once, a number is the height of a strip in pixels.
-    All give the same picture.
+    The picture is the same.
     `strength` blends with the photo, in linear light; 1 is the stylized image alone.
     `preserve_color`: "luma" keeps the photo's chroma; "histogram" gives the result the photo's mean
     colour and covariance (Gatys et al. 2016, arXiv:1606.05897, section 4).
@@ -78,7 +78,7 @@ class Stylizer:
     times larger: it stylizes at 1/S of the size, enlarges the result, and sharpens the photo's
     edges again.
     `edge`: "reflect" mirrors the image around itself before the network and cuts that off after, so
-    that no frame is drawn; "none" gives the network's own edges.
+    that no frame is drawn; "none" leaves the network's own edges.
     Raises ValueError for an impossible value, CheckpointError for a model that cannot be loaded.
     """
 
@@ -123,7 +123,7 @@ class Stylizer:
 
     @classmethod
     def load(cls, network: Source, **keywords: Any) -> "Self":
-        """Load a model by its path or name, and take the keywords of the class: the same call."""
+        """Return `cls(network, **keywords)`, as when the class, or a subclass, is called."""
         return cls(network, **keywords)
 
     def __repr__(self) -> str:
@@ -160,21 +160,21 @@ class Stylizer:
         return stylized.reshape(*pixels.shape[:-2], *stylized.shape[-2:])
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the height and width of what an image of so many pixels becomes."""
+        """Return the output's (height, width) for an input of `height` x `width`."""
         return scaled_size(height, width, long_edge=self._size or 0)
 
     def stylize_pixels(self, pixels: Tensor) -> Tensor:
         """(3, H, W) uint8 or uint16 -> the same type; where the size stays, in place.
 
-        Integers take a quarter of the memory of floats: it is the way for large files.
+        Integers take a quarter of the memory of floats, which matters for large files.
         """
         return self._stylize(pixels)
 
     @torch.inference_mode()
     def begin(self, image: Tensor) -> tuple[Tensor, Iterator[slice]]:
-        """Return what `stylize_pixels` gives, and spans of its rows from the top as they are done.
+        """Return the output of `stylize_pixels`, and spans of its rows, from the top, as they end.
 
-        The work is done while the spans are asked for.
+        The rows are stylized while the spans are iterated over.
         """
         size = self.output_size(*image.shape[-2:])
         if image.shape[-2:] != size:
@@ -218,7 +218,7 @@ class Stylizer:
         return from_linear_light(torch.lerp(*both, self._strength))
 
     def _strips(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Stylize at the size that the strokes ask for; yield strips at the image's own."""
+        """Stylize at the size that `stroke_scale` asks for; yield strips at the image's size."""
         if self._stroke_scale == 1:
             yield from self._run(image)
             return
@@ -257,7 +257,7 @@ def _load(source: Source) -> TransformerNet:
 
 
 def _name(source: Source, network: TransformerNet) -> str:
-    """Return how a stylizer calls its network: as it was named, or by what it is."""
+    """Return a network's name for messages: as it was named, or a description of it."""
     if isinstance(source, str | Path):
         return repr(str(source))
     if isinstance(source, Model) and "name" in source.metadata:
@@ -266,9 +266,9 @@ def _name(source: Source, network: TransformerNet) -> str:
 
 
 def stylize_picture(stylizer: Stylizer, picture: Picture) -> Picture:
-    """Stylize what an image file holds; its transparency stays. `picture` is used up.
+    """Stylize a picture, whose transparency stays; `picture` itself may be overwritten.
 
-    Invisible pixels are first given colors of the visible ones around them.
+    Invisible pixels first take the colours of the visible ones around them.
     """
     stylized, rows = begin_picture(stylizer, picture)
     for _ in rows:
@@ -277,7 +277,7 @@ def stylize_picture(stylizer: Stylizer, picture: Picture) -> Picture:
 
 
 def begin_picture(stylizer: Stylizer, picture: Picture) -> tuple[Picture, Iterator[slice]]:
-    """Return what `stylize_picture` gives, and spans of its rows as they are done: see `begin`."""
+    """Return the output of `stylize_picture`, and spans of its rows: see `Stylizer.begin`."""
     if picture.alpha is not None:
         fill_transparent(picture.pixels, picture.alpha)
     pixels, rows = stylizer.begin(picture.pixels)

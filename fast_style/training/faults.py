@@ -12,7 +12,7 @@ from fast_style.checkpoints.files import find_states
 from fast_style.errors import UserError
 from fast_style.objective.losses import Losses
 
-# A second fault within so many steps is fatal.
+# The number of steps within which a second fault is fatal.
 _FAULT_FREE_STEPS = 500
 
 
@@ -47,7 +47,7 @@ class Recoverable(Protocol):
 
 
 class Guard:
-    """Looks at what updates gave, when it is asked to: looking waits for a GPU."""
+    """Checks the losses and gradients of updates, only when asked to: checking waits for a GPU."""
 
     def __init__(self, trainee: Recoverable, run_dir: Path) -> None:
         self.trainee = trainee
@@ -56,18 +56,18 @@ class Guard:
         self._unchecked: list[tuple[int, Tensor, Sequence[str]]] = []
 
     def keep(self) -> None:
-        """Take the weights as they are, which must have been checked, as the last good ones."""
+        """Keep the present weights, which must have been checked, as the last good ones."""
         self.snapshot = self.trainee.state()
 
     def watch(self, losses: Losses, gradient_norm: Tensor, paths: Sequence[str]) -> None:
-        """Remember what the update just made gave for these image files."""
+        """Remember the loss and gradient of the last update, and the image files of its batch."""
         values = torch.stack([losses.total.detach(), gradient_norm])
         self._unchecked.append((self.trainee.step, values, paths))
 
     def check(self) -> tuple[int, str] | None:
-        """Look at the updates since the last time.
+        """Check the updates since the last call.
 
-        After a non-finite one, which was not applied, go back and give its step and a message.
+        After a non-finite one, which was not applied, go back, and return its step and a message.
         Raises TrainingError at the second one so soon. All processes see the same.
         """
         if not self._unchecked:

@@ -17,6 +17,7 @@ from torch import Tensor
 from fast_style import distributed
 from fast_style.checkpoints.files import SHIPPED, find_model, load_model
 from fast_style.config import Config, ConfigError, DataConfig, LossConfig, StyleConfig
+from fast_style.config.places import source_of
 from fast_style.data import ContentImages, center_crops
 from fast_style.data.cache import open_cache
 from fast_style.data.photos import find_images, hold_out, scan_images
@@ -55,9 +56,10 @@ class Inputs:
 
 
 def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
-    """Prepare in every process of a run, in the main one first; a run of one just prepares.
+    """Prepare in every process of a run, in the main one first; a lone process just prepares.
 
-    The others find what it has downloaded and cached, and take over what `loss.strength` came to.
+    The other processes find what that one has downloaded and cached, and take over the weights
+    that `loss.strength` came to.
     """
     batch_size, processes = config.training.batch_size, distributed.world_size()
     loss = config.loss
@@ -111,7 +113,7 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
         flip=data.flip,
     )
     if data.cache:
-        # Of the held-out images too: how many these are shall not matter to a cache.
+        # Of the held-out images too, so that another data.held_out does not rebuild the cache.
         images = images.cached(open_cache(data.cache, scan.usable, at_least=images.at_least))
     return Inputs(
         device=on,
@@ -158,7 +160,7 @@ def _load_previews(paths: Sequence[Path]) -> dict[str, Tensor]:
 def load_style_image(style: StyleConfig) -> Tensor:
     """Load the style image, (1, 3, H, W), at the size at which its statistics are taken.
 
-    Raises ConfigError for one that cannot be read, and says where to get one that is not there.
+    Raises ConfigError for a file that cannot be read, with the place to get a missing one.
     """
     path = style.image
     try:
@@ -174,9 +176,8 @@ def load_style_image(style: StyleConfig) -> Tensor:
 def _where_to_get(path: Path) -> str:
     if path.is_absolute():
         return ""
-    readme = Path("styles/README.md")
-    if path.parent == readme.parent and readme.is_file():
-        return f"; {readme} says where to get it"
+    if page := source_of(path):
+        return f"; {page} says where to get it"
     return f" in {Path.cwd()}, where relative paths begin"
 
 
@@ -207,10 +208,10 @@ def _blamed_on(style: StyleConfig) -> Iterator[None]:
 
 
 def with_start(config: Config) -> Config:
-    """Return the config with what it leaves open of how a run starts.
+    """Return the config with the start of the run decided.
 
-    That is `training.init_from: auto`, and the width where the initial network says it. Raises
-    CheckpointError.
+    `training.init_from: auto` becomes a model or none, and a missing width becomes the initial
+    network's. Raises CheckpointError.
     """
     network, init_from = config.network, config.training.init_from
     if init_from is None or (network.width is not None and init_from != _AUTO):

@@ -1,4 +1,4 @@
-"""What watches a run: a protocol, and behind it TensorBoard, a table and a progress bar."""
+"""The monitors of a run: their protocol; TensorBoard, a table of losses, a progress bar."""
 
 import contextlib
 import logging
@@ -41,7 +41,7 @@ class Monitor(Protocol):
         """Show a (3, H, W) image in [0, 1] under a tag."""
 
     def message(self, step: int, text: str) -> None:
-        """Say something that a person should know."""
+        """Show a text that a person should read."""
 
     def close(self) -> None:
         """The run has ended, one way or the other."""
@@ -72,7 +72,7 @@ class NullMonitor:
 class TensorBoardMonitor(NullMonitor):
     """Writes event files into the run's folder, for `tensorboard --logdir checkpoints`.
 
-    Where they cannot be written (any more), it says so and lets the run go on.
+    Where they cannot be written (any more), the monitor logs that and lets the run go on.
     """
 
     def __init__(self, run_dir: str | Path) -> None:
@@ -120,8 +120,8 @@ class MetricsMonitor(NullMonitor):
     """Writes `metrics.csv` into the run's folder: a row for every report of losses.
 
     `part` is "training" or "validation". A run that goes on takes away the rows after the state
-    that it goes on from, so that no step has two. Where the file cannot be written (any more), it
-    says so and lets the run go on.
+    that it goes on from, so that no step has two. Where the file cannot be written (any more), the
+    monitor logs that and lets the run go on.
     """
 
     _PARTS: Mapping[str, str] = {"training": "loss", "validation": "loss_validation"}

@@ -11,25 +11,25 @@ from typing import Any
 from fast_style.config import ConfigError
 from fast_style.training.schedule import Plan
 
-# The first steps of a process allocate, choose kernels and compile: they say nothing of the rest.
+# The first steps of a process allocate, choose kernels and compile: no measure of the rest.
 WARM_UP = 2
 # A run aims to end this share of its limit early, and plans by what it has seen in this one.
 _MARGIN = 0.01
 _MEMORY = 0.05
-# However short a run is, so many steps lie between two of its reports, or what the config says.
+# The fewest steps between two reports of a short run, unless the config has fewer.
 _CLOSEST = 10
-# A killed run loses at most so many seconds of work, or a tenth of a short run, but not less than
-# the smaller number: writing takes a while, too.
+# A killed run loses at most a tenth of its time, and never more than _LOST_AT_MOST seconds; a very
+# short run may lose _LOST_AT_LEAST, for writing takes a while, too.
 _LOST_AT_MOST = 300.0
 _LOST_AT_LEAST = 30.0
 
 
 class Pace:
-    """How long steps take, and the reports between them; so how long the rest of a run will.
+    """The durations of steps and of the reports between them, and so of the rest of a run.
 
-    `intervals` is the number of steps between reports of each kind; those in `times` come at least
-    so many times in a run. `work` is what the steps up to one of a number of steps cost together,
-    in a unit of its own. What was measured longer than `memory` seconds ago fades.
+    `intervals` is the number of steps between reports of each kind, `times` the least number of
+    reports of some kinds in a run. `work(step, steps)` is the cost of the first `step` of `steps`,
+    in a unit of its own. Measurements fade when they are older than `memory` seconds.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Pace:
 
     @property
     def is_known(self) -> bool:
-        """Whether enough steps have been timed to say anything."""
+        """Whether enough steps have been timed to estimate anything."""
         return self._done > 0
 
     def seconds_left(self, steps: int, *, after: int | None = None) -> float:
@@ -145,7 +145,7 @@ def check_minutes(minutes: float, *, name: str = "max_minutes") -> None:
 class TimeLimit:
     """The minutes that a run may take, with what earlier processes of it have taken.
 
-    The clock starts when this is built. `before` is what an earlier process recorded.
+    The clock starts when the limit is constructed. `before` is what an earlier process recorded.
     """
 
     def __init__(self, minutes: float, *, before: Mapping[str, Any] | None = None) -> None:

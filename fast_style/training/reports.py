@@ -1,7 +1,7 @@
 """What a run reports while it trains: losses, validation, previews, and the time that is left.
 
 TensorBoard sorts tags by name: `loss/` and `loss_validation/` come first, then the previews, the
-numbers of the run itself, and last what is looked at after an alarm only.
+numbers of the run itself, and last the measures that matter only after an alarm.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,7 @@ from fast_style.training.schedule import work_after
 
 
 class Reports:
-    """Tells the monitors of the main process; those of other processes are left alone.
+    """Reports to the monitors of the main process; those of other processes get nothing.
 
     Validation and previews come at least `times` times in a run, however short it is.
     """
@@ -49,17 +49,17 @@ class Reports:
         )
 
     def open(self, step: int, steps: int, config: str) -> None:
-        """Say that the run begins, goes on, or has a new folder; `config` is its YAML."""
+        """Report that the run begins, goes on, or has a new folder; `config` is its YAML."""
         for monitor in self.monitors:
             monitor.start(step, steps, config)
 
     def close(self) -> None:
-        """Say that the run has ended."""
+        """Report that the run has ended."""
         for monitor in self.monitors:
             monitor.close()
 
     def advance(self, step: int) -> None:
-        """Say that a step is finished."""
+        """Report that a step is finished."""
         for monitor in self.monitors:
             monitor.advance(step)
 
@@ -78,11 +78,18 @@ class Reports:
         """Report how many steps are planned now."""
         self.scalars(step, {"run/planned_steps": steps})
 
-    def validation(self, step: int, validate: Callable[[], Mapping[str, float]]) -> None:
-        """Report the objective on the held-out images."""
+    def validation(
+        self,
+        step: int,
+        validate: Callable[[], Mapping[str, float]],
+        judge: Callable[[], Mapping[str, float]],
+    ) -> None:
+        """Report the objective on the held-out images, and how the main process judges some."""
         with self.pace.timing("validation", step):
             values = validate()
             self.scalars(step, {f"loss_validation/{name}": v for name, v in values.items()})
+            if distributed.is_main():
+                self.scalars(step, judge())
 
     def previews(
         self, step: int, contents: Mapping[str, Tensor], stylize: Callable[[Tensor], Tensor]
@@ -101,7 +108,7 @@ class Reports:
             self.scalars(step, _worst(scores))
 
     def message(self, step: int, text: str) -> None:
-        """Say something that a person should know, of a step."""
+        """Report a text about a step that a person should read."""
         for monitor in self.monitors:
             monitor.message(step, text)
 

@@ -23,6 +23,7 @@ from fast_style.objective.losses import Losses
 from fast_style.training.faults import Guard
 from fast_style.training.inputs import prepare_together, with_start
 from fast_style.training.locking import RunLock
+from fast_style.training.measures import SMALLEST, card_scalars
 from fast_style.training.monitors import Monitor
 from fast_style.training.pace import TimeLimit, check_minutes
 from fast_style.training.reports import Reports
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 # After a non-finite step the weights go back to the last snapshot.
 _SNAPSHOT_EVERY = 100
+# A report card takes a loss network's passes of its own: a few images are enough for its medians.
+_JUDGED = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,8 +174,8 @@ class _Run:
         try:
             if photos_before not in (None, self.folder.photos):
                 self._say(
-                    "the photos are not those of the last state: the order is that of the new ones "
-                    "from here on, and the weights will not be those of an unbroken run"
+                    "the photos changed since the last state was saved: training continues on the "
+                    "new list, and the result will differ from an uninterrupted run's"
                 )
             self.reports.image(self.trainee.step, "style", self.inputs.style_image[0])
             if self.trainee.step == 0:
@@ -189,12 +192,12 @@ class _Run:
             self.reports.close()
 
     def _open(self) -> None:
-        """Make the folder, and tell the monitors; of a run that is not planned yet no goal."""
+        """Make the folder, and start the monitors: without a goal while the run has no plan."""
         steps = self.trainee.plan.steps if self.is_planned else 0
         self.reports.open(self.trainee.step, steps, self.folder.open())
 
     def _why_no_photos(self, error: Exception) -> str | None:
-        """Say in a few words why loading photos failed, where it did and these are enough."""
+        """Return why loading photos failed, where a few words are enough; None otherwise."""
         if "DataLoader worker" in str(error):
             what = str(error).splitlines()[0].strip()
             return f"a process that loads photos died (data.workers; is memory full?: {what})"
@@ -216,8 +219,8 @@ class _Run:
             share=(distributed.rank(), distributed.world_size()),
         )
         saved = trainee.step if trainee.step and self.folder.model.is_file() else None
-        synchronised = True
-        while trainee.step < trainee.plan.steps and not self._stops(should_stop, synchronised):
+        synchronized = True
+        while trainee.step < trainee.plan.steps and not self._stops(should_stop, synchronized):
             learning_rate = trainee.learning_rate
             losses = self._update(next(batches))
             step = trainee.step
@@ -226,8 +229,8 @@ class _Run:
             due = self.pace.due(step, steps)
             logged = step % training.log_every == 0 or step == 1 or step >= steps
             snapshot = step % _SNAPSHOT_EVERY == 0
-            synchronised = bool(planned or logged or snapshot or due or on_cpu)
-            if synchronised:
+            synchronized = bool(planned or logged or snapshot or due or on_cpu)
+            if synchronized:
                 self._check_faults()
             if logged:
                 self.reports.losses(step, steps, losses, learning_rate)
@@ -238,7 +241,7 @@ class _Run:
                 self._validate()
             if "previews" in due:
                 self._show_previews()
-            if "saving" in due or (synchronised and self._is_long_unsaved()):
+            if "saving" in due or (synchronized and self._is_long_unsaved()):
                 self._save()
                 saved = step
         if saved != trainee.step:
@@ -249,13 +252,13 @@ class _Run:
     def _is_on_cpu(self) -> bool:
         return self.inputs.device.type == "cpu"
 
-    def _stops(self, should_stop: Callable[[], bool], synchronised: bool) -> bool:
-        """Whether to stop: all processes after the same step, so they ask when they look."""
+    def _stops(self, should_stop: Callable[[], bool], synchronized: bool) -> bool:
+        """Whether to stop: several processes do after the same, synchronised step."""
         alone = distributed.world_size() == 1
-        return (alone or synchronised) and distributed.any_says(should_stop())
+        return (alone or synchronized) and distributed.any_says(should_stop())
 
     def _is_long_unsaved(self) -> bool:
-        """Whether to save by the clock: by that of the main process, for all of them."""
+        """Whether it is time to save, by the clock of the main process."""
         overdue = self.pace.is_overdue("saving", self.trainee.plan.steps)
         return distributed.any_says(overdue and distributed.is_main())
 
@@ -266,12 +269,12 @@ class _Run:
         return losses
 
     def _check_faults(self) -> None:
-        """Look at the updates since the last time, which waits for a GPU."""
+        """Check the updates since the last call, which waits for a GPU."""
         if fault := self.guard.check():
             self.reports.message(*fault)
 
     def _plan_if_due(self) -> bool:
-        """Choose the number of steps with which the run ends in time, now and then."""
+        """Plan the steps that fit into the time limit, now and then; return whether it was due."""
         trainee, limit, step = self.trainee, self.limit, self.trainee.step
         if limit is None:
             return False
@@ -294,7 +297,16 @@ class _Run:
         return True
 
     def _validate(self) -> None:
-        self.reports.validation(self.trainee.step, self.trainee.validate)
+        self.reports.validation(self.trainee.step, self.trainee.validate, self._judge)
+
+    def _judge(self) -> dict[str, float]:
+        """Return a report card of some held-out images, where they are large enough for one."""
+        inputs = self.inputs
+        if self.config.training.image_size < SMALLEST:
+            return {}
+        content = to_float(inputs.validation[:_JUDGED].to(inputs.device))
+        stylized = self.trainee.stylize(content).clamp(0, 1)
+        return card_scalars(content, stylized, inputs.criterion, inputs.style_image)
 
     def _show_previews(self) -> None:
         self.reports.previews(self.trainee.step, self.inputs.previews, self.trainee.stylize)

@@ -74,7 +74,7 @@ class RunFolder:
 
     @property
     def is_there(self) -> bool:
-        """Whether nobody has removed it."""
+        """Whether the folder is still there."""
         return self.path.is_dir()
 
     def open(self) -> str:

@@ -31,7 +31,7 @@ def train_step(
     scaler: torch.amp.GradScaler,
     max_gradient_norm: float = math.inf,
 ) -> tuple[Losses, Tensor]:
-    """Make one update on (N, 3, S, S) content images; give the losses and the gradient's norm.
+    """Make one update on (N, 3, S, S) content images; return the losses and the gradient's norm.
 
     The scaler leaves the weights as they are where a gradient is not finite.
     """
@@ -50,7 +50,7 @@ def train_step(
 class Trainee:
     """The network in training: its weights, their moving average, and the optimiser.
 
-    Several processes (`distributed`) hold the same one: their updates average their gradients.
+    Several processes (`distributed`) hold the same trainee: their updates average the gradients.
     """
 
     def __init__(self, config: Config, inputs: Inputs) -> None:
@@ -92,7 +92,7 @@ class Trainee:
         return learning_rate_at(self.config, progress) * self.learning_rate_scale
 
     def update(self, content: Tensor) -> tuple[Losses, Tensor]:
-        """Make one update; give the losses and the gradient's norm, which may not be finite.
+        """Make one update; return the losses and the gradient's norm, which may not be finite.
 
         `content`, and so the losses, are this process's share of the batch.
         """
@@ -165,7 +165,7 @@ class Trainee:
     def validate(self) -> dict[str, float]:
         """Evaluate the objective of the averaged network on the held-out images.
 
-        Several processes share these, and all give the result.
+        Several processes share the images, and all return the same result.
         """
         sums = dict.fromkeys(TERMS, 0.0)
         size = self.config.batch_size // distributed.world_size()
@@ -183,14 +183,14 @@ class Trainee:
 
 
 def worth_compiling(config: TrainingConfig, device: torch.device) -> bool:
-    """Whether to compile, as `training.compile` says or, where it leaves the choice, here."""
+    """Return whether to compile: `training.compile`, or for "auto" what pays on this device."""
     if config.compile != "auto":
         return config.compile
     return device.type == "cuda" and config.steps >= _STEPS_WORTH_COMPILING
 
 
 def _compiled(criterion: PerceptualLoss) -> PerceptualLoss:
-    """Give the same objective with a compiled loss network."""
+    """Return the same objective with a compiled loss network."""
     compiled = copy.copy(criterion)
     compiled.features = cast(VGGFeatures, torch.compile(criterion.features))
     return compiled

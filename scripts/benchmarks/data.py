@@ -33,12 +33,12 @@ from fast_style.images import open_rgb, read_size, save_image
 _PHOTOS = 64
 _HEIGHT, _WIDTH, _QUALITY = 480, 640, 90
 _BATCH_SIZE = 4
-# DataLoader's default: so many batches of each worker are ready before they are asked for.
+# DataLoader's default: the batches that each worker has ready before they are asked for.
 _PREFETCHED = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what can be asked for."""
+    """Add the options of this benchmark."""
     parser.add_argument(
         "--runs", type=int, default=21, help="number of timed runs of each (default: 21)"
     )
@@ -185,7 +185,7 @@ def _with_cpu_time(load: Callable[[], None]) -> Timed:
 
 
 def _cpu_seconds() -> float:
-    """Give the CPU time of this process and, on Linux, of its workers."""
+    """Return the CPU time of this process and, on Linux, of its workers."""
     ticks = 0
     for worker in multiprocessing.active_children():
         with contextlib.suppress(OSError):
@@ -195,7 +195,7 @@ def _cpu_seconds() -> float:
 
 
 def usual_pipeline(path: Path, size: int) -> Tensor:
-    """Give torchvision's Resize(size), CenterCrop(size), ToTensor() of a file."""
+    """Return torchvision's Resize(size), CenterCrop(size), ToTensor() of a file."""
     with Image.open(path) as file:
         image = file.convert("RGB")
     scale = size / min(image.size)

@@ -11,7 +11,7 @@ from fast_style.networks.transformer import TransformerNet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what can be asked for."""
+    """Add the options of this benchmark."""
     parser.add_argument(
         "--runs", type=int, default=7, help="number of timed runs of each (default: 7)"
     )
@@ -115,7 +115,7 @@ class _BatchCase(_PlainCase):
 
 
 def _network(width: int) -> TransformerNet:
-    """Give a network with random weights and, as a trained one has, uneven norms."""
+    """Return a network with random weights and, as a trained one has, uneven norms."""
     torch.manual_seed(0)
     network = TransformerNet(width)
     with torch.no_grad():

@@ -23,16 +23,16 @@ class Timing:
     parts: Mapping[str, float]
 
 
-# What is timed; it may give the seconds of its parts.
+# What is timed; it may return the seconds of its parts.
 Timed = Callable[[], dict[str, float] | None]
-# A case gives what is timed; it is built inside the process that runs it.
+# A case returns what is timed, and is built inside the process that runs it.
 Case = Callable[[], Timed]
 # Seconds, memory growth, seconds of the parts.
 _Run = tuple[float, int, dict[str, float]]
 
 
 def photo_like(height: int, width: int, *, seed: int = 0) -> Tensor:
-    """Give a (3, H, W) picture in [0, 1] with structure at every scale, as photos have."""
+    """Return a (3, H, W) picture in [0, 1] with structure at every scale, as photos have."""
     generator = torch.Generator().manual_seed(seed)
     image = torch.zeros(1, 3, height, width)
     for cells in (2, 4, 8, 16, 32, 64, 128, 256):
@@ -59,7 +59,7 @@ def peak_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told; a CPU has."""
+    """Wait until a GPU has finished its work; a CPU has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

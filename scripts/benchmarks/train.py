@@ -49,7 +49,7 @@ _SLICES = ((0, 4), (4, 9), (9, 16), (16, 23))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what can be asked for."""
+    """Add the options of this benchmark."""
     parser.add_argument(
         "--runs", type=int, default=5, help="number of timed runs of each (default: 5)"
     )

@@ -1,9 +1,7 @@
-"""Draws the project's own style images, so that every one of them is free to use and to change.
+"""The drawings of the project's own style images, all free to use and to change.
 
 Each style is a module with `draw(seed) -> Image`; `python -m styles.draw` writes them to disk.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 

@@ -1,24 +1,19 @@
-"""Writes style images: `python -m styles.draw wave ink`, or `--all` of them."""
-
-from __future__ import annotations
+"""Write style images: `python -m styles.draw wave ink`, or `--all` of them."""
 
 import argparse
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
+from fast_style.files import atomic_write
 from styles.draw import STYLES
 
 QUALITY = 90
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Draws the styles that the command line names and returns the exit status."""
+    """Draw the styles that the command line names; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m styles.draw", description="Draw style images.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(STYLES)}")
     parser.add_argument("--all", action="store_true", help="draw every style")
@@ -54,30 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _write(name: str, seed: int, folder: Path) -> str:
-    """Draws one style and returns the line that reports it."""
+    """Draw one style; return the line that reports it."""
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     image = STYLES[name](seed)
     target = folder / f"{name}.jpg"
-    _save(image, target)
+    with atomic_write(target) as file:
+        image.save(file, "JPEG", quality=QUALITY, optimize=True)
     taken = time.perf_counter() - started
     size = target.stat().st_size // 1000
     return f"{target}: {image.width}x{image.height}, {size} kB, drawn in {taken:.1f} s"
-
-
-def _save(image: Image.Image, target: Path) -> None:
-    """Saves beside the target and then replaces it, so that no reader meets half a file."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.stem}-", suffix=".jpg")
-    beside = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            image.save(stream, "JPEG", quality=QUALITY, optimize=True)
-        # A temporary file is private; a style image is for everyone that may read the folder.
-        beside.chmod(0o644)
-        beside.replace(target)
-    except BaseException:
-        beside.unlink()
-        raise
 
 
 if __name__ == "__main__":

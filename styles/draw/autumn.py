@@ -1,7 +1,5 @@
 """`autumn`: an avenue of burning leaves, laid on in slabs with a palette knife."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
@@ -14,7 +12,7 @@ from styles.draw.fields import (
     fbm,
     grid,
     noise,
-    normalised,
+    normalized,
     palette,
     smoothstep,
     to_image,
@@ -25,12 +23,12 @@ ACCENTS = palette("1f8a93", "43b3ae", "3a2a86", "6c3f9e", "d11f3c", "ffd24a")
 
 
 def draw(seed: int = 0) -> Image.Image:
-    """Paints the avenue from broad slabs down to flecks, then lights the ridges of the paint."""
+    """Paint the avenue from broad slabs down to flecks, then light the ridges of the paint."""
     rng = np.random.default_rng(seed)
     view = avenue(rng)
     angles = _directions(rng, view)
     tone = view.mean(axis=-1)
-    busy = normalised(blur(np.abs(tone - blur(tone, 8.0)), 6.0))
+    busy = normalized(blur(np.abs(tone - blur(tone, 8.0)), 6.0))
     canvas = Canvas(0.7 * view, np.zeros_like(tone))
     # Slabs go everywhere; finer strokes gather where the view has something to say.
     for length in (170.0, 110.0):
@@ -38,11 +36,11 @@ def draw(seed: int = 0) -> Image.Image:
     for length, share in ((70.0, 0.40), (44.0, 0.26), (26.0, 0.28), (15.0, 0.30)):
         chance = np.clip(share * (1.0 + 1.1 * busy), 0.05, 0.95)
         _lay(rng, canvas, view, angles, chance, length)
-    return to_image(lit(canvas.colour, canvas.relief, 1.1, 0.3))
+    return to_image(lit(canvas.color, canvas.relief, 1.1, 0.3))
 
 
 def _directions(rng: Generator, view: Picture) -> Field:
-    """Turns the knife along edges where the view has them and along a drifting flow elsewhere."""
+    """Turn the knife along edges where the view has them and along a drifting flow elsewhere."""
     x, y = grid(HEIGHT, WIDTH)
     slope_y, slope_x = np.gradient(blur(view.mean(axis=-1), 3.0))
     # Doubled angles make opposite gradients of one edge agree instead of cancelling.
@@ -60,7 +58,7 @@ def _directions(rng: Generator, view: Picture) -> Field:
 def _lay(
     rng: Generator, canvas: Canvas, view: Picture, angles: Field, chance: Field, length: float
 ) -> None:
-    """Lays one size of stroke over the canvas, with the chance that each place gives it."""
+    """Lay one size of stroke over the canvas, with the chance that each place has of it."""
     width = 0.36 * length
     tiles = _knife_tiles(rng, round(1.2 * length))
     seen = blur(view, 0.085 * length)
@@ -85,12 +83,12 @@ def _lay(
 
 
 def _pixel(x: float, y: float) -> tuple[int, int]:
-    """Returns the row and column of the pixel closest to a place."""
+    """Return the row and column of the pixel closest to a place."""
     return int(min(max(y, 0), HEIGHT - 1)), int(min(max(x, 0), WIDTH - 1))
 
 
 def _knife_tiles(rng: Generator, columns: int) -> list[Picture]:
-    """Makes slabs of paint with crisp sides, scraped streaks, raised rims and a ragged end."""
+    """Make slabs of paint with crisp sides, scraped streaks, raised rims and a ragged end."""
     rows = max(8, round(0.375 * columns))
     x, y = grid(rows, columns)
     along, across, still = x / (columns - 1), y / (rows - 1), np.zeros_like(x)

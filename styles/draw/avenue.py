@@ -1,7 +1,5 @@
 """The scene of `autumn`: trees along a wet road, against a low sun."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +41,7 @@ class Tree(NamedTuple):
 class Layer(NamedTuple):
     """Something that hides what lies behind it."""
 
-    colour: Picture
+    color: Picture
     mask: Field
 
 
@@ -61,7 +59,7 @@ FAR_TO_NEAR = (
 
 
 def avenue(rng: Generator) -> Picture:
-    """Composes the colours of the avenue."""
+    """Compose the colours of the avenue."""
     x, y = grid(HEIGHT, WIDTH)
     sky = _sky(rng, x, y)
     layers: list[Layer] = []
@@ -78,19 +76,19 @@ def avenue(rng: Generator) -> Picture:
 
 def _stack(view: Picture, layers: list[Layer]) -> Picture:
     for layer in layers:
-        view = mix(view, layer.colour, layer.mask)
+        view = mix(view, layer.color, layer.mask)
     return view
 
 
 def _glow(x: Field, y: Field) -> Field:
-    """Falls from 1 at the low sun to 0 at the far corners."""
+    """Return a glow that falls from 1 at the low sun to 0 at the far corners."""
     distance = np.hypot((x - SUN_X) / WIDTH, (y - SUN_Y) / HEIGHT * 0.9)
     glow: Field = np.exp(-3.2 * distance)
     return glow
 
 
 def _sky(rng: Generator, x: Field, y: Field) -> Picture:
-    """Fades from the sun to teal, with woods in the haze along the horizon."""
+    """Fade the sky from the sun to teal, with woods in the haze along the horizon."""
     haze = 1.0 - _glow(x, y) + 0.16 * fbm(rng, x, y, 180.0)
     sky = ramp(LIGHT, np.clip(1.2 * haze - 0.1, 0.0, 1.0))
     woods = smoothstep(-25.0, 25.0, y - HORIZON + 0.14 * HEIGHT + 90.0 * fbm(rng, x, y, 90.0, 4))
@@ -99,7 +97,7 @@ def _sky(rng: Generator, x: Field, y: Field) -> Picture:
 
 
 def _crown(rng: Generator, x: Field, y: Field, tree: Tree) -> Layer:
-    """Makes a cloud of leaves, in clumps that are lit from the sun's side and dark beneath."""
+    """Make a cloud of leaves, in clumps that are lit from the sun's side and dark beneath."""
     size = tree.tall * HEIGHT
     middle_x, middle_y = tree.x * WIDTH, tree.y * HEIGHT - 0.66 * size
     ragged = fbm(rng, x, y, 0.4 * size, 5, 0.66)
@@ -109,40 +107,40 @@ def _crown(rng: Generator, x: Field, y: Field, tree: Tree) -> Layer:
     masses = fbm(rng, x, y, 0.3 * size, 2)
     sunny = (x - middle_x) * np.sign(SUN_X - middle_x) / size - 0.8 * (y - middle_y) / size
     tone = 0.42 + 0.34 * clumps + 0.2 * masses + 0.3 * sunny + 0.5 * _glow(x, y)
-    colour = ramp(LEAVES, np.clip(tone - 0.16 * tree.tall, 0.0, 1.0))
+    color = ramp(LEAVES, np.clip(tone - 0.16 * tree.tall, 0.0, 1.0))
     gaps = smoothstep(0.42, 0.62, -clumps - 0.5 * masses) * smoothstep(0.3, 0.8, radius)
-    return Layer(colour, mask * (1.0 - 0.85 * gaps))
+    return Layer(color, mask * (1.0 - 0.85 * gaps))
 
 
 def _wood(rng: Generator, tree: Tree, leaves: Layer) -> Layer:
-    """Draws a stem and its boughs, dark but for a rim of light, half behind their leaves."""
+    """Draw a stem and its boughs, dark but for a rim of light, half behind their leaves."""
     size, toward = tree.tall * HEIGHT, float(np.sign(SUN_X - tree.x * WIDTH))
     foot = (tree.x * WIDTH, tree.y * HEIGHT)
     limbs = grow(rng, foot, -0.5 * np.pi - 0.05 * toward, 0.36 * size, 0.05 * size)
     rim = silhouette(limbs, HEIGHT, WIDTH, share=0.3, shift=0.3 * toward)
-    bark = mix(np.broadcast_to(BARK, leaves.colour.shape), RIM, rim)
-    in_front = leaves.mask * smoothstep(0.5, 0.85, leaves.colour[..., 0])
+    bark = mix(np.broadcast_to(BARK, leaves.color.shape), RIM, rim)
+    in_front = leaves.mask * smoothstep(0.5, 0.85, leaves.color[..., 0])
     return Layer(bark, silhouette(limbs, HEIGHT, WIDTH) * (1.0 - 0.6 * in_front))
 
 
 def _ground(rng: Generator, x: Field, y: Field, above: Picture) -> Picture:
-    """Lays the road between two banks of fallen leaves that the trees stripe with shadow."""
+    """Lay the road between two banks of fallen leaves that the trees stripe with shadow."""
     depth = np.clip((y - HORIZON) / (HEIGHT - HORIZON), 0.001, 1.0)
     sway = 0.05 * WIDTH * np.sin(4.2 * np.sqrt(depth) + 0.6)
-    centre = SUN_X + sway * np.sqrt(depth) - 0.07 * WIDTH * depth
-    edge = np.abs(x - centre) - (0.03 + 0.40 * depth) * WIDTH
+    center = SUN_X + sway * np.sqrt(depth) - 0.07 * WIDTH * depth
+    edge = np.abs(x - center) - (0.03 + 0.40 * depth) * WIDTH
     bank = smoothstep(-12.0, 22.0, edge + 75.0 * np.sqrt(depth) * fbm(rng, x, y, 170.0))
     litter = fbm(rng, x, y / (0.3 + depth), 80.0, 5, 0.7)
     shadows = noise(rng, 300.0 * np.arctan2(x - SUN_X, y - SUN_Y), 0.1 * y, 34.0)
     tone = 0.37 + 0.26 * litter + 0.3 * shadows + 0.5 * _glow(x, y) - 0.22 * depth
     leaves = ramp(LEAVES, np.clip(tone, 0.0, 1.0))
-    return mix(_road(rng, x, y, depth, x - centre, above), leaves, bank)
+    return mix(_road(rng, x, y, depth, x - center, above), leaves, bank)
 
 
 def _road(
     rng: Generator, x: Field, y: Field, depth: Field, aside: Field, above: Picture
 ) -> Picture:
-    """Mirrors the trees in wet ground, with pools of sky and a beam of the sun."""
+    """Mirror the trees in wet ground, with pools of sky and a beam of the sun."""
     ripple = noise(rng, 0.25 * x, y / (0.25 + depth), 16.0)
     mirror_y = HORIZON - 1.12 * (y - HORIZON)
     mirrored = sample(blur(above, 16.0, 3.0), x + 30.0 * depth * ripple, mirror_y)

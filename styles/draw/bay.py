@@ -1,7 +1,5 @@
 """The scene of `pointillist`: a bay at evening, seen from a meadow under pines."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +38,7 @@ SAIL, SHADED_SAIL, HULL = palette("ffe9c0", "e89ab8", "2a2a78")
 
 
 def bay(rng: Generator) -> View:
-    """Composes the bay from its sky to its trees."""
+    """Compose the bay from its sky to its trees."""
     x, y = grid(HEIGHT, WIDTH)
     view = _sky(rng, x, y)
     _hills(rng, x, y, view)
@@ -54,13 +52,13 @@ def bay(rng: Generator) -> View:
 
 
 def _sky(rng: Generator, x: Field, y: Field) -> View:
-    """Lets the evening sky turn about the sun, with bars of cloud lit from beneath."""
+    """Let the evening sky turn about the sun, with bars of cloud lit from beneath."""
     distance = np.hypot((x - SUN_X) / WIDTH, 1.3 * (y - SUN_Y) / HEIGHT)
     drift = fbm(rng, x, 1.6 * y, 320.0, 4)
-    colour = ramp(SKY, np.clip(1.9 * distance**0.85 - 0.08 + 0.12 * drift, 0.0, 1.0))
-    colour = mix(colour, GLARE, smoothstep(0.062, 0.05, distance))
+    color = ramp(SKY, np.clip(1.9 * distance**0.85 - 0.08 + 0.12 * drift, 0.0, 1.0))
+    color = mix(color, GLARE, smoothstep(0.062, 0.05, distance))
     around = np.arctan2(y - SUN_Y, x - SUN_X) + 0.5 * np.pi
-    view = View(colour, around + 0.3 * drift)
+    view = View(color, around + 0.3 * drift)
     bars = fbm(rng, x, 2.8 * y, 380.0, 5, 0.6)
     cloud = smoothstep(-0.05, 0.4, bars) * smoothstep(HORIZON, 0.35 * HORIZON, y)
     beneath = np.clip(0.75 - 1.1 * bars + 0.5 * np.exp(-3.0 * distance), 0.0, 1.0)
@@ -69,7 +67,7 @@ def _sky(rng: Generator, x: Field, y: Field) -> View:
 
 
 def _hills(rng: Generator, x: Field, y: Field, view: View) -> None:
-    """Ranges three lines of hills along the far shore, bluer and paler the farther."""
+    """Range three lines of hills along the far shore, bluer and paler the farther."""
     for index, (rise, scale) in enumerate(((0.15, 420.0), (0.095, 300.0), (0.045, 200.0))):
         crest = HORIZON - HEIGHT * rise * (0.75 + 0.6 * fbm(rng, x, 0.0 * y, scale, 4))
         # The hills part where the sun goes down.
@@ -77,27 +75,27 @@ def _hills(rng: Generator, x: Field, y: Field, view: View) -> None:
         mask = smoothstep(-1.5, 1.5, y - crest) * (y < HORIZON + 2.0)
         creases = fbm(rng, x, 1.4 * y, 80.0, 4)
         warmth = (0.8 - np.abs(x - SUN_X) / (0.4 * WIDTH)) * (0.5 + 0.5 * creases)
-        colour = ramp(HILLS, np.clip(0.28 * index + 0.35 * creases + 0.2, 0.0, 1.0))
-        colour = mix(colour, SKY[2], 0.75 * np.clip(warmth, 0.0, 1.0))
-        view.over(colour, mask, np.arctan(np.gradient(crest, axis=1)) + 0.5 * creases)
+        color = ramp(HILLS, np.clip(0.28 * index + 0.35 * creases + 0.2, 0.0, 1.0))
+        color = mix(color, SKY[2], 0.75 * np.clip(warmth, 0.0, 1.0))
+        view.over(color, mask, np.arctan(np.gradient(crest, axis=1)) + 0.5 * creases)
 
 
 def _sea(rng: Generator, x: Field, y: Field, view: View) -> None:
-    """Spreads the bay under the hills, with their reflections and the road of the sun."""
+    """Spread the bay under the hills, with their reflections and the road of the sun."""
     depth = np.clip((y - HORIZON) / (HEIGHT - HORIZON), 0.001, 1.0)
     wave = noise(rng, 0.3 * x, y / (0.2 + depth), 15.0) + 0.4 * noise(rng, x, 3.0 * y, 60.0)
-    mirrored = blur(view.colour, 9.0, 3.0)
+    mirrored = blur(view.color, 9.0, 3.0)
     mirrored = sample(mirrored, x + 20.0 * wave, 2.0 * HORIZON - y + 14.0 * wave)
     tint = ramp(SEA, np.clip(0.36 + 0.3 * wave - 0.25 * depth, 0.0, 1.0))
-    colour = mix(mirrored, tint, np.clip(0.35 + 0.6 * depth + 0.3 * wave, 0.0, 1.0))
+    color = mix(mirrored, tint, np.clip(0.35 + 0.6 * depth + 0.3 * wave, 0.0, 1.0))
     spread = (0.025 + 0.16 * depth) * WIDTH
     glitter = np.exp(-(((x - SUN_X) / spread) ** 2)) * smoothstep(-0.25, 0.35, wave)
-    colour = mix(colour, ramp(SKY, 0.35 * depth + 0.05), glitter)
-    view.over(colour, (y > HORIZON).astype(np.float32), 0.12 * wave)
+    color = mix(color, ramp(SKY, 0.35 * depth + 0.05), glitter)
+    view.over(color, (y > HORIZON).astype(np.float32), 0.12 * wave)
 
 
 def _boat(view: View, at_x: float, at_y: float, tall: float) -> None:
-    """Sets a sailing boat on the bay over its own paler reflection."""
+    """Set a sailing boat on the bay over its own paler reflection."""
     left, base, size = at_x * WIDTH, at_y * HEIGHT, tall * HEIGHT
     for up, strength, angle in ((1.0, 1.0, 1.4), (-0.7, 0.6, 0.0)):
         mast, boom = (left, base - up * size), base - up * 0.1 * size
@@ -111,19 +109,19 @@ def _boat(view: View, at_x: float, at_y: float, tall: float) -> None:
 def _patch(
     view: View,
     corners: Sequence[tuple[float, float]],
-    colour: npt.NDArray[np.floating],
+    color: npt.NDArray[np.floating],
     strength: float,
     angle: float,
 ) -> None:
-    """Lays a polygon of one colour over a view."""
+    """Lay a polygon of one colour over a view."""
     sheet = Image.new("L", (WIDTH, HEIGHT))
     ImageDraw.Draw(sheet).polygon(list(corners), fill=255)
     mask = blur(np.asarray(sheet, np.float32) / np.float32(255.0), 1.5) * np.float32(strength)
-    view.over(np.broadcast_to(colour, view.colour.shape), mask, angle)
+    view.over(np.broadcast_to(color, view.color.shape), mask, angle)
 
 
 def _meadow(rng: Generator, x: Field, y: Field, view: View) -> None:
-    """Slopes a flowering meadow down to the water, striped with the shadows of the trees."""
+    """Slope a flowering meadow down to the water, striped with the shadows of the trees."""
     across = x / WIDTH
     bank = 0.90 - 0.18 * smoothstep(0.15, 1.0, across) - 0.10 * smoothstep(0.35, -0.1, across)
     edge = HEIGHT * bank + 26.0 * fbm(rng, x, 0.0 * y, 260.0, 4)
@@ -131,18 +129,18 @@ def _meadow(rng: Generator, x: Field, y: Field, view: View) -> None:
     swell = fbm(rng, x, 1.8 * y, 240.0, 4, 0.6)
     shadow = smoothstep(0.05, 0.4, noise(rng, x + 1.6 * y, 2.2 * y, 190.0) + 0.3 * swell)
     tone = 0.74 + 0.2 * swell - 0.3 * below - 0.5 * shadow
-    colour = ramp(MEADOW, np.clip(tone, 0.0, 1.0))
+    color = ramp(MEADOW, np.clip(tone, 0.0, 1.0))
     drifts = smoothstep(0.0, 0.35, fbm(rng, x, 1.6 * y, 90.0, 4, 0.7))
     drifts = 0.85 * drifts * smoothstep(0.02, 0.2, below)
-    colour = mix(colour, ramp(FLOWERS, np.clip(0.5 + swell, 0.0, 1.0)), drifts)
-    colour = mix(colour, SAND, 0.8 * np.exp(-(((y - edge) / 14.0) ** 2)))
-    view.over(colour, smoothstep(-3.0, 3.0, y - edge), 0.8 * swell - 0.35)
+    color = mix(color, ramp(FLOWERS, np.clip(0.5 + swell, 0.0, 1.0)), drifts)
+    color = mix(color, SAND, 0.8 * np.exp(-(((y - edge) / 14.0) ** 2)))
+    view.over(color, smoothstep(-3.0, 3.0, y - edge), 0.8 * swell - 0.35)
 
 
 def _pine(
     rng: Generator, x: Field, y: Field, view: View, at_x: float, at_y: float, tall: float
 ) -> None:
-    """Stands a pine on the shore, blue in its own shade and golden where the sun still comes."""
+    """Stand a pine on the shore, blue in its own shade and golden where the sun still comes."""
     size, foot = tall * HEIGHT, (at_x * WIDTH, at_y * HEIGHT)
     limbs = grow(rng, foot, -1.6 + rng.normal(0.0, 0.08), 0.38 * size, 0.034 * size)
     bark = ramp(BARK, np.clip(0.5 - 0.8 * noise(rng, x, y, 30.0), 0.0, 1.0))
@@ -159,7 +157,7 @@ def _pine(
 def _tufts(
     rng: Generator, x: Field, y: Field, places: Sequence[tuple[float, float]], radius: float
 ) -> tuple[Field, Field, Field]:
-    """Rounds needles about every twig: returns their fullness, light side and contour."""
+    """Round needles about every twig; return their fullness, light side and contour."""
     fullness, sunny, around = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
     for at_x, at_y in places:
         reach = radius * rng.uniform(0.6, 1.15)

@@ -1,13 +1,11 @@
 """The breaking waves of the `wave` print: striped bodies under foam that ends in claws."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
 
 from styles.draw.fields import Generator, palette
-from styles.draw.shapes import Colour, Path, Plate, Widths, blob, hook, normals, spline
+from styles.draw.shapes import Color, Path, Plate, Widths, blob, hook, normals, spline
 
 INK, DEEP, PRUSSIAN, MID, PALE, MIST, CREAM, FOAM = palette(
     "0d2140", "15375f", "255c8a", "5690ae", "93b8c2", "c6d4cb", "ecdfc3", "f6efdc"
@@ -43,12 +41,12 @@ class Breaker(NamedTuple):
     face: Path
 
     def between(self, share: float) -> Path:
-        """Returns the line that runs along the body a share of the way from back to face."""
+        """Return the line that runs along the body a share of the way from back to face."""
         return self.back * (1.0 - share) + self.face * share
 
 
 def breaker(rng: Generator, x: float, y: float, size: float, side: float) -> Breaker:
-    """Shapes a wave of its own around a canvas position."""
+    """Shape a wave of its own around a canvas position."""
     place, scale = np.array([x, y]), np.array([side * size * rng.uniform(0.9, 1.15), -size])
     edges = []
     for edge in (BACK, FACE):
@@ -59,7 +57,7 @@ def breaker(rng: Generator, x: float, y: float, size: float, side: float) -> Bre
 
 
 def paint_body(rng: Generator, plate: Plate, wave: Breaker) -> None:
-    """Fills the wave with blue and cuts stripes that run up into its crest."""
+    """Fill the wave with blue, and cut stripes that run up into its crest."""
     outline = np.concatenate([wave.back, wave.face[::-1]])
     line = max(1.6, wave.size * 0.016)
     plate.stroke(wave.back, line * 1.3, INK)
@@ -88,7 +86,7 @@ def paint_body(rng: Generator, plate: Plate, wave: Breaker) -> None:
 
 
 def paint_foam(rng: Generator, plate: Plate, wave: Breaker) -> None:
-    """Lays foam along the crest: a lumpy rim, and claws that hook over and under it."""
+    """Lay foam along the crest: a lumpy rim, and claws that hook over and under it."""
     fingers = _rim(rng, wave)
     _paint_fingers(plate, fingers, line=max(1.3, wave.size * 0.011), accent=MIST)
     _fleck(rng, plate, wave)
@@ -117,7 +115,7 @@ def _rim(rng: Generator, wave: Breaker) -> list[Finger]:
 
 
 def _claws(rng: Generator, wave: Breaker, share: float, count: int) -> list[Finger]:
-    """Grows claws outward from the back (share 0) or from under the crest (share 1)."""
+    """Grow claws outward from the back (share 0) or from under the crest (share 1)."""
     edge = wave.between(share)
     outward = normals(edge) * (-wave.side if share == 0.0 else wave.side)
     tangent = np.gradient(edge, axis=0)
@@ -136,7 +134,7 @@ def _claws(rng: Generator, wave: Breaker, share: float, count: int) -> list[Fing
 def _finger(
     rng: Generator, start: Path, angle: float, length: float, turn: float, depth: int
 ) -> list[Finger]:
-    """Grows a finger and, to the given depth, smaller ones from its outer side."""
+    """Grow a finger and, to the given depth, smaller ones from its outer side."""
     path = hook(start, angle, length, turn)
     t = np.linspace(0.0, 1.0, len(path))
     lumps = np.minimum(1.0, 0.35 + 4.0 * t) * (1.0 + 0.3 * np.sin(t * 9.0))
@@ -152,8 +150,8 @@ def _finger(
     return grown
 
 
-def _paint_fingers(plate: Plate, fingers: list[Finger], line: float, accent: Colour) -> None:
-    """Paints a group as one shape: all contours first, then all fills, then the shading."""
+def _paint_fingers(plate: Plate, fingers: list[Finger], line: float, accent: Color) -> None:
+    """Paint a group as one shape: all contours first, then all fills, then the shading."""
     for finger in fingers:
         t = np.linspace(0.0, 1.0, len(finger.path))
         plate.stroke(finger.path, finger.half_width + line * (1.3 - 0.6 * t), INK)
@@ -166,25 +164,25 @@ def _paint_fingers(plate: Plate, fingers: list[Finger], line: float, accent: Col
 
 
 def _fleck(rng: Generator, plate: Plate, wave: Breaker) -> None:
-    """Dots and flecks the rim with small blue marks."""
+    """Dot and fleck the rim with small blue marks."""
     for _ in range(60):
         at = int(POINTS * rng.uniform(0.42, 0.96))
-        centre = wave.between(rng.uniform(0.0, 0.13))[at]
+        center = wave.between(rng.uniform(0.0, 0.13))[at]
         if rng.random() < 0.5:
-            plate.fill(blob(rng, centre, wave.size * rng.uniform(0.006, 0.016)), MID)
+            plate.fill(blob(rng, center, wave.size * rng.uniform(0.006, 0.016)), MID)
         else:
             length = wave.size * rng.uniform(0.04, 0.1)
             angle = rng.uniform(0.0, 2.0 * np.pi)
-            path = hook(centre, float(angle), length, wave.side * 3.0)
+            path = hook(center, float(angle), length, wave.side * 3.0)
             plate.stroke(path, np.linspace(0.012, 0.003, len(path)) * wave.size, PALE)
 
 
 def paint_spray(rng: Generator, plate: Plate, wave: Breaker) -> None:
-    """Throws drops of many sizes ahead of the crest."""
+    """Throw drops of many sizes ahead of the crest."""
     for _ in range(70):
         at = int(POINTS * rng.uniform(0.5, 0.99))
         ahead = np.array([wave.side, rng.uniform(-1.0, 0.8)])
-        centre = wave.back[at] + ahead * wave.size * (0.12 + rng.exponential(0.3))
+        center = wave.back[at] + ahead * wave.size * (0.12 + rng.exponential(0.3))
         radius = min(wave.size * 0.006 * (1.0 + rng.pareto(1.6)), wave.size * 0.04)
-        plate.fill(blob(rng, centre, radius + wave.size * 0.008, 0.2), INK)
-        plate.fill(blob(rng, centre, radius, 0.2), FOAM)
+        plate.fill(blob(rng, center, radius + wave.size * 0.008, 0.2), INK)
+        plate.fill(blob(rng, center, radius, 0.2), FOAM)

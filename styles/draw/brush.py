@@ -1,23 +1,21 @@
 """A loaded bristle brush and the passes that lay its strokes along a flow."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from styles.draw.fields import Field, Generator, Picture, blur, normalised, smoothstep
+from styles.draw.fields import Field, Generator, Picture, blur, normalized, smoothstep
 from styles.draw.strokes import Canvas, Mark, scatter
 
 Chooser = Callable[[int, int], tuple[Picture, Picture] | None]
 
 
 def bristle_tile(rng: Generator, rows: int = 24, columns: int = 96) -> Picture:
-    """Prints one stroke of a bristle brush as (cover, streak, thickness)."""
+    """Print one stroke of a bristle brush as (cover, streak, thickness)."""
     white = rng.standard_normal((rows, columns), dtype=np.float32)
-    hairs = normalised(blur(white, 0.8, columns * 0.25))
-    grit = normalised(blur(white[::-1], 0.7, 3.0))
+    hairs = normalized(blur(white, 0.8, columns * 0.25))
+    grit = normalized(blur(white[::-1], 0.7, 3.0))
     across = np.linspace(-1.0, 1.0, rows, dtype=np.float32)[:, None]
     along = np.linspace(0.0, 1.0, columns, dtype=np.float32)[None, :]
     ragged_start = 0.07 + 0.03 * hairs + 0.10 * across**2
@@ -44,8 +42,8 @@ class Flow:
     bend: Field
 
     @classmethod
-    def of(cls, u: Field, v: Field) -> Flow:
-        """Measures the flow of a vector field of any length."""
+    def of(cls, u: Field, v: Field) -> "Flow":
+        """Measure the flow of a vector field of any length."""
         length = np.hypot(u, v) + np.float32(1e-6)
         u, v = u / length, v / length
         u_slopes, v_slopes = np.gradient(u), np.gradient(v)
@@ -56,7 +54,7 @@ class Flow:
 
 @dataclass(frozen=True)
 class Brush:
-    """Says what strokes a pass makes: their prints, mean size and spacing in pixels."""
+    """The strokes of a pass: their prints, mean size and spacing in pixels."""
 
     tiles: Sequence[Picture]
     length: float
@@ -65,7 +63,7 @@ class Brush:
 
 
 def lay_strokes(rng: Generator, canvas: Canvas, brush: Brush, flow: Flow, choose: Chooser) -> None:
-    """Covers the canvas with strokes along a flow.
+    """Cover the canvas with strokes along a flow.
 
     `choose` names the two colours a stroke is loaded with at a row and column, or None to leave
     the place bare.
@@ -73,8 +71,8 @@ def lay_strokes(rng: Generator, canvas: Canvas, brush: Brush, flow: Flow, choose
     height, width = canvas.relief.shape
     for x, y in scatter(rng, height, width, brush.spacing, margin=brush.spacing):
         row, column = min(max(int(y), 0), height - 1), min(max(int(x), 0), width - 1)
-        colours = choose(row, column)
-        if colours is None:
+        colors = choose(row, column)
+        if colors is None:
             continue
         length = brush.length * rng.uniform(0.7, 1.35)
         angle = float(flow.angle[row, column]) + rng.normal(0.0, 0.08)
@@ -83,4 +81,4 @@ def lay_strokes(rng: Generator, canvas: Canvas, brush: Brush, flow: Flow, choose
         x, y = x + bow * float(np.sin(angle)), y - bow * float(np.cos(angle))
         mark = Mark(x, y, angle, length, brush.width * rng.uniform(0.75, 1.3), bow)
         tile = brush.tiles[int(rng.integers(len(brush.tiles)))]
-        canvas.stamp(tile, mark, *colours, lift=0.12 * brush.width)
+        canvas.stamp(tile, mark, *colors, lift=0.12 * brush.width)

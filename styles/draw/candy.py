@@ -1,7 +1,5 @@
 """`candy`: bold contoured sweets and swirls in rainbow colours, painted with a stiff brush."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
@@ -16,7 +14,7 @@ from styles.draw.fields import (
     grid,
     mix,
     noise,
-    normalised,
+    normalized,
     sample,
     smear,
     smoothstep,
@@ -32,7 +30,7 @@ LEVELS = 13
 
 
 def draw(seed: int = 0) -> Image.Image:
-    """Paints the sweets."""
+    """Paint the sweets."""
     rng = np.random.default_rng(seed)
     plate = Plate(_ground(rng))
     taken = _pack(rng)
@@ -44,25 +42,25 @@ def draw(seed: int = 0) -> Image.Image:
 
 
 def _ground(rng: Generator) -> Picture:
-    """Cuts the canvas into winding bands, each with a colour and a small pattern of its own."""
+    """Cut the canvas into winding bands, each with a colour and a small pattern of its own."""
     x, y = grid(HEIGHT, WIDTH)
     wx, wy = warp(rng, x, y, scale=330.0, amount=95.0, octaves=2)
     height = (0.5 + 0.42 * fbm(rng, wx, wy, 330.0, 2)) * LEVELS
     band = np.clip(np.floor(height), 0, LEVELS - 1).astype(np.int32)
     order = np.stack([rng.permutation(len(SWEETS)) for _ in range(2)])
-    colour, other = SWEETS[order[0, band % 12]], SWEETS[order[0, (band + 5) % 12]]
+    color, other = SWEETS[order[0, band % 12]], SWEETS[order[0, (band + 5) % 12]]
     pattern = _patterns(wx, wy, height)[
         order[1, band % 12] % 4, np.arange(HEIGHT)[:, None], x.astype(int)
     ]
     slope = np.hypot(*np.gradient(height)) + 1e-3
     edge = np.abs(height - np.round(height)) / slope
-    picture = mix(colour, other, pattern * smoothstep(5.0, 7.0, edge))
+    picture = mix(color, other, pattern * smoothstep(5.0, 7.0, edge))
     line = 3.2 + 1.8 * noise(rng, x, y, 70.0)
     return mix(picture, INK, smoothstep(1.0, -1.0, edge - line))
 
 
 def _patterns(x: Field, y: Field, height: Field) -> Field:
-    """Stacks the four patterns of the ground as masks: dots, cross bars, contours and hatching."""
+    """Stack the four patterns of the ground as masks: dots, cross bars, contours and hatching."""
     spots = np.cos((x + y) * np.pi / 13.0) + np.cos((x - y) * np.pi / 13.0)
     slope_y, slope_x = np.gradient(blur(height, 25.0))
     across = np.arctan2(slope_y, slope_x)
@@ -79,7 +77,7 @@ def _patterns(x: Field, y: Field, height: Field) -> Field:
 
 
 def _pack(rng: Generator) -> list[tuple[float, float, float]]:
-    """Packs circles from large to small so that the ground still shows between them."""
+    """Pack circles from large to small so that the ground still shows between them."""
     taken: list[tuple[float, float, float]] = []
     for radius in np.concatenate([np.geomspace(185.0, 40.0, 34), np.geomspace(40.0, 17.0, 70)]):
         for _ in range(60):
@@ -91,7 +89,7 @@ def _pack(rng: Generator) -> list[tuple[float, float, float]]:
 
 
 def _sprinkle(rng: Generator, plate: Plate, taken: list[tuple[float, float, float]]) -> None:
-    """Scatters contoured dots over the ground that the motifs leave free."""
+    """Scatter contoured dots over the ground that the motifs leave free."""
     for _ in range(900):
         x, y, radius = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), 2.5 + rng.gamma(2.0, 1.6)
         if all(np.hypot(x - a, y - b) > r + radius + 5.0 for a, b, r in taken):
@@ -100,7 +98,7 @@ def _sprinkle(rng: Generator, plate: Plate, taken: list[tuple[float, float, floa
 
 
 def _brushed(rng: Generator, picture: Picture) -> Picture:
-    """Bends the shapes out of true and goes over them with a small stiff brush."""
+    """Bend the shapes out of true, and go over them with a small stiff brush."""
     x, y = grid(HEIGHT, WIDTH)
     x, y = warp(rng, x, y, scale=190.0, amount=15.0, octaves=2)
     picture = sample(picture, *warp(rng, x, y, scale=26.0, amount=1.4, octaves=2))
@@ -110,7 +108,7 @@ def _brushed(rng: Generator, picture: Picture) -> Picture:
     near_edge = blur((edge > 0.04).astype(np.float32), 3.0) > 0.06
     drift = 0.05 * np.stack([fbm(rng, x, y, 60.0, 3) for _ in range(3)], axis=-1)
     white = rng.standard_normal((HEIGHT, WIDTH), dtype=np.float32)
-    bristles = normalised(smear(blur(white, 0.9), u, v, 14))
+    bristles = normalized(smear(blur(white, 0.9), u, v, 14))
     drift += 0.025 * bristles[..., None]
     canvas = Canvas(picture + drift, 0.8 - 1.2 * blur(lightness, 1.2) + 0.22 * bristles)
 
@@ -123,4 +121,4 @@ def _brushed(rng: Generator, picture: Picture) -> Picture:
 
     brush = Brush([bristle_tile(rng) for _ in range(8)], length=20.0, width=6.5, spacing=5.0)
     lay_strokes(rng, canvas, brush, Flow.of(u, v), choose)
-    return lit(canvas.colour, canvas.relief, 1.3, 0.15)
+    return lit(canvas.color, canvas.relief, 1.3, 0.15)

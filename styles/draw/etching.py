@@ -1,7 +1,5 @@
 """`etching`: hills under a heavy sky, bitten in crossing layers of needle lines."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
@@ -35,7 +33,7 @@ LAYERS = (
 
 
 def draw(seed: int = 0) -> Image.Image:
-    """Etches the farmland in five layers of hatching, then prints the plate."""
+    """Etch the farmland in five layers of hatching, then print the plate."""
     rng = np.random.default_rng(seed)
     x, y = grid(HEIGHT, WIDTH)
     view, skylines = farmland(rng)
@@ -50,7 +48,7 @@ def draw(seed: int = 0) -> Image.Image:
 
 
 def _printed(rng: Generator, x: Field, y: Field, lines: Field) -> Picture:
-    """Pulls the plate on cream paper, unevenly wiped, with grain that breaks the lines."""
+    """Pull the plate on cream paper, unevenly wiped, with grain that breaks the lines."""
     grain = paper(rng, HEIGHT, WIDTH)
     film = 0.14 + 0.10 * fbm(rng, x, y, 300.0, 4) + 0.02 * grain
     film += 0.05 * fbm(rng, x + 0.6 * y, 0.1 * y, 26.0, 3)
@@ -59,6 +57,6 @@ def _printed(rng: Generator, x: Field, y: Field, lines: Field) -> Picture:
     dust = rng.standard_normal(grain.shape, dtype=np.float32)
     sheet = sheet * (1.0 + 0.022 * grain + 0.012 * dust)[..., None]
     # Crowded lines hold more ink, so they print blacker than single ones.
-    colour = mix(np.broadcast_to(SEPIA, sheet.shape), INK, smoothstep(0.15, 0.6, blur(lines, 8.0)))
+    color = mix(np.broadcast_to(SEPIA, sheet.shape), INK, smoothstep(0.15, 0.6, blur(lines, 8.0)))
     held = blur(lines, 0.45) * (1.04 + 0.10 * grain) + 0.03 * (grain > 2.6)
-    return mix(sheet, colour, np.clip(held, 0.0, 1.0))
+    return mix(sheet, color, np.clip(held, 0.0, 1.0))

@@ -1,7 +1,5 @@
 """The scene of `etching`: fields on rolling hills, an old oak and a storm drawing near."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from styles.draw.fields import (
@@ -35,7 +33,7 @@ RANGES = (
 
 
 def farmland(rng: Generator) -> tuple[View, list[Field]]:
-    """Composes a view whose colours are (darkness, leafiness), and the skylines of its hills."""
+    """Compose a view whose colours are (darkness, leafiness), and the skylines of its hills."""
     x, y = grid(HEIGHT, WIDTH)
     view = _clouds(rng, x, y)
     skylines = []
@@ -56,7 +54,7 @@ def _shaded(dark: Field, leafy: Field | float = 0.0) -> Picture:
 
 
 def _clouds(rng: Generator, x: Field, y: Field) -> View:
-    """Piles up clouds, lit from the left, before a storm that slants down at the right."""
+    """Pile up clouds, lit from the left, before a storm that slants down at the right."""
     px, py = warp(rng, x, 1.7 * y, 160.0, 34.0)
     billow = np.zeros_like(x)
     for scale, strength in ((520.0, 1.0), (240.0, 0.5), (110.0, 0.27), (52.0, 0.14)):
@@ -77,7 +75,7 @@ def _clouds(rng: Generator, x: Field, y: Field) -> View:
 
 
 def _hill(view: View, y: Field, skyline: Field, swell: Field, dark: float) -> None:
-    """Rolls one range of hills before the last, its slopes darker away from the light."""
+    """Roll one range of hills before the last, its slopes darker away from the light."""
     below = np.clip((y - skyline) / (0.16 * HEIGHT), 0.0, 1.5)
     slope = np.gradient(skyline, axis=1)
     lean = slope + 64.0 * np.gradient(blur(swell, 5.0), axis=1)
@@ -88,7 +86,7 @@ def _hill(view: View, y: Field, skyline: Field, swell: Field, dark: float) -> No
 
 
 def _fields(rng: Generator, x: Field, y: Field, view: View, skyline: Field, swell: Field) -> None:
-    """Cuts a range into strips of plough and meadow, each hatched in a direction of its own."""
+    """Cut a range into strips of plough and meadow, each hatched in a direction of its own."""
     depth = (y - skyline) / HEIGHT
     inside = (depth > 0.012) & (depth < 0.30)
     strip = np.floor((x / WIDTH + 1.3 * depth + 0.06 * swell) * rng.uniform(5.0, 8.0))
@@ -98,15 +96,15 @@ def _fields(rng: Generator, x: Field, y: Field, view: View, skyline: Field, swel
     dark = rng.uniform(-0.17, 0.17, 64)[field]
     border = (np.diff(field, axis=0, prepend=0) != 0) | (np.diff(field, axis=1, prepend=0) != 0)
     hedge = 1.6 * blur((border & inside).astype(np.float32), 1.6)
-    tone = view.colour[..., 0] + np.where(inside, dark, 0.0) + 0.5 * hedge
-    leafy = np.maximum(view.colour[..., 1], smoothstep(0.3, 0.6, hedge))
-    view.colour = _shaded(np.maximum(tone, 0.02), leafy)
+    tone = view.color[..., 0] + np.where(inside, dark, 0.0) + 0.5 * hedge
+    leafy = np.maximum(view.color[..., 1], smoothstep(0.3, 0.6, hedge))
+    view.color = _shaded(np.maximum(tone, 0.02), leafy)
     view.angle = view.angle + np.where(inside, turn, 0.0)
     view.part = view.part + np.where(inside, 100 * field, 0).astype(np.int32)
 
 
 def _copses(rng: Generator, x: Field, y: Field, view: View, skyline: Field, size: float) -> None:
-    """Dots trees about a range in ones and clusters, each with its shadow to the right."""
+    """Dot trees about a range in ones and clusters, each with its shadow to the right."""
     for middle in rng.uniform(0.0, WIDTH, 8):
         for _ in range(rng.integers(1, 8)):
             at_x = float(np.clip(middle + rng.normal(0.0, 2.6 * size), 0, WIDTH - 1))
@@ -114,7 +112,7 @@ def _copses(rng: Generator, x: Field, y: Field, view: View, skyline: Field, size
             radius = size * rng.uniform(0.45, 0.95)
             flat = np.hypot((x - at_x - 0.8 * radius) / 1.5, (y - at_y - 0.2 * radius) / 0.3)
             shadow = smoothstep(1.1 * radius, 0.6 * radius, flat)
-            view.colour[..., 0] += shadow * (0.9 - view.colour[..., 0])
+            view.color[..., 0] += shadow * (0.9 - view.color[..., 0])
             if rng.random() < 0.25:
                 _tuft(rng, view, at_x, at_y - 1.9 * radius, 0.7 * radius)
             _tuft(rng, view, at_x, at_y - 0.6 * radius, radius)
@@ -123,7 +121,7 @@ def _copses(rng: Generator, x: Field, y: Field, view: View, skyline: Field, size
 def _tuft(
     rng: Generator, view: View, at_x: float, at_y: float, radius: float, shade: float = 0.0
 ) -> None:
-    """Rounds one tuft of leaves, pale towards the light and nearly black away from it."""
+    """Round one tuft of leaves, pale towards the light and nearly black away from it."""
     reach = int(2.2 * radius) + 2
     left, right = max(0, int(at_x) - reach), min(WIDTH, int(at_x) + reach)
     top, bottom = max(0, int(at_y) - reach), min(HEIGHT, int(at_y) + reach)
@@ -136,7 +134,7 @@ def _tuft(
     clumps = noise(rng, dx, dy, 0.55)
     mask = smoothstep(0.05, -0.05, np.hypot(dx, 0.9 * dy) - 0.8 - 0.55 * ragged)
     tone = 0.46 + shade + 0.40 * dx + 0.30 * dy + 0.22 * ragged + 0.30 * clumps
-    view.colour[patch] = mix(view.colour[patch], _shaded(np.maximum(tone, 0.02), 1.0), mask)
+    view.color[patch] = mix(view.color[patch], _shaded(np.maximum(tone, 0.02), 1.0), mask)
     hidden = mask > 0.5
     turn = 0.75 + 0.9 * clumps + 0.4 * dx
     view.angle[patch] = np.where(hidden, turn, view.angle[patch])
@@ -144,7 +142,7 @@ def _tuft(
 
 
 def _oak(rng: Generator, x: Field, y: Field, view: View) -> None:
-    """Stands an old oak in the foreground, its boughs dark among clumps of leaves."""
+    """Stand an old oak in the foreground, its boughs dark among clumps of leaves."""
     foot, size = np.array([0.20 * WIDTH, 0.95 * HEIGHT]), 0.86 * HEIGHT
     limbs = grow(rng, (foot[0], foot[1]), -1.62, 0.34 * size, 0.075 * size)
     # Limbs that straggle out of a round crown are sawn off.

@@ -4,8 +4,6 @@ A field is a float array over the pixels of a canvas, a picture is three of them
 0..1.  Functions that need chance take the style's own generator, so a seed fixes the drawing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,20 +17,20 @@ Generator = np.random.Generator
 
 
 def grid(height: int, width: int) -> tuple[Field, Field]:
-    """Returns the x and the y coordinate of every pixel."""
+    """Return the x and the y coordinate of every pixel."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     return x, y
 
 
 def smoothstep(low: float, high: float, value: Field) -> Field:
-    """Rises smoothly from 0 at `low` to 1 at `high`, or falls where `low` is the larger."""
+    """Rise smoothly from 0 at `low` to 1 at `high`, or fall where `low` is the larger."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     smooth: Field = t * t * (3.0 - 2.0 * t)
     return smooth
 
 
 def noise(rng: Generator, x: Field, y: Field, scale: float) -> Field:
-    """Evaluates gradient noise in about -1..1 whose features are `scale` pixels wide."""
+    """Evaluate gradient noise in about -1..1 whose features are `scale` pixels wide."""
     table = rng.permutation(256)
     angle = rng.uniform(0.0, 2.0 * np.pi, 256)
     slope_x, slope_y = np.cos(angle).astype(np.float32), np.sin(angle).astype(np.float32)
@@ -60,7 +58,7 @@ def noise(rng: Generator, x: Field, y: Field, scale: float) -> Field:
 def fbm(
     rng: Generator, x: Field, y: Field, scale: float, octaves: int = 5, gain: float = 0.5
 ) -> Field:
-    """Sums octaves of gradient noise, each half as wide and `gain` times as strong as the last."""
+    """Sum octaves of gradient noise, each half as wide and `gain` times as strong as the last."""
     total = np.zeros_like(x)
     strength, norm = 1.0, 0.0
     for octave in range(octaves):
@@ -74,14 +72,14 @@ def fbm(
 def warp(
     rng: Generator, x: Field, y: Field, scale: float, amount: float, octaves: int = 3
 ) -> tuple[Field, Field]:
-    """Displaces coordinates by up to about `amount` pixels of noise."""
+    """Displace coordinates by up to about `amount` pixels of noise."""
     dx = fbm(rng, x, y, scale, octaves)
     dy = fbm(rng, x, y, scale, octaves)
     return x + np.float32(amount) * dx, y + np.float32(amount) * dy
 
 
 def blur(field: Field, sigma: float, sigma_x: float | None = None) -> Field:
-    """Blurs a field or picture with a Gaussian, with a sigma of its own along x where given."""
+    """Blur a field or picture with a Gaussian, with a sigma of its own along x where given."""
     sigma_y, sigma_x = sigma, sigma if sigma_x is None else sigma_x
     height, width = field.shape[:2]
     pad_y = min(int(3.0 * sigma_y) + 1, height - 1)
@@ -99,15 +97,15 @@ def blur(field: Field, sigma: float, sigma_x: float | None = None) -> Field:
     return inner
 
 
-def normalised(field: Field, spread: float = 1.0) -> Field:
-    """Shifts and scales a field to zero mean and a standard deviation of `spread`."""
-    centred = field - field.mean()
-    scaled: Field = centred * np.float32(spread / (centred.std() + 1e-9))
+def normalized(field: Field, spread: float = 1.0) -> Field:
+    """Shift and scale a field to zero mean and a standard deviation of `spread`."""
+    centerd = field - field.mean()
+    scaled: Field = centerd * np.float32(spread / (centerd.std() + 1e-9))
     return scaled
 
 
 def sample(field: Field, x: Field, y: Field) -> Field:
-    """Reads a field or picture bilinearly at any coordinates, holding the edge values outside."""
+    """Read a field or picture bilinearly at any coordinates, holding the edge values outside."""
     height, width = field.shape[:2]
     x, y = np.clip(x, 0, width - 1.001), np.clip(y, 0, height - 1.001)
     column, row = x.astype(np.int32), y.astype(np.int32)
@@ -121,14 +119,14 @@ def sample(field: Field, x: Field, y: Field) -> Field:
 
 
 def curl(potential: Field) -> tuple[Field, Field]:
-    """Returns the unit flow (u, v) that runs along the contour lines of a potential."""
+    """Return the unit flow (u, v) that runs along the contour lines of a potential."""
     slope_y, slope_x = np.gradient(potential)
     length = np.hypot(slope_x, slope_y) + 1e-9
     return (slope_y / length).astype(np.float32), (-slope_x / length).astype(np.float32)
 
 
 def smear(field: Field, u: Field, v: Field, length: int) -> Field:
-    """Averages a field over `length` pixels of flow to either side, which draws bristle marks."""
+    """Average a field over `length` pixels of flow to either side, as bristles leave it."""
     x, y = grid(*field.shape[:2])
     height, width = field.shape[:2]
     total, weight = field.copy(), 1.0
@@ -149,36 +147,36 @@ def smear(field: Field, u: Field, v: Field, length: int) -> Field:
 
 
 def palette(*codes: str) -> Picture:
-    """Reads colours written as six hexadecimal digits into an (n, 3) array."""
+    """Read colours written as six hexadecimal digits into an (n, 3) array."""
     values = [[int(code[i : i + 2], 16) / 255.0 for i in (0, 2, 4)] for code in codes]
     return np.array(values, dtype=np.float32)
 
 
-def ramp(colours: Picture, t: Field, stops: Sequence[float] | None = None) -> Picture:
-    """Interpolates a palette at positions 0..1, evenly spaced unless `stops` places its colours."""
-    places = np.linspace(0.0, 1.0, len(colours)) if stops is None else np.asarray(stops)
-    channels = [np.interp(t, places, colours[:, channel]) for channel in range(3)]
+def ramp(colors: Picture, t: Field, stops: Sequence[float] | None = None) -> Picture:
+    """Interpolate a palette at positions 0..1, evenly spaced unless `stops` places its colours."""
+    places = np.linspace(0.0, 1.0, len(colors)) if stops is None else np.asarray(stops)
+    channels = [np.interp(t, places, colors[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).astype(np.float32)
 
 
 def mix(below: Picture, above: Picture, mask: Field) -> Picture:
-    """Lays a picture or a single colour over another where a mask is 1."""
+    """Lay a picture or a single colour over another where a mask is 1."""
     blended: Picture = below + (above - below) * mask[..., None]
     return blended
 
 
 def paper(rng: Generator, height: int, width: int) -> Field:
-    """Draws the grain of laid paper: short fibres, fine tooth and broad clouds, spread 1."""
+    """Draw the grain of laid paper: short fibres, fine tooth and broad clouds, spread 1."""
     white = rng.standard_normal((height, width), dtype=np.float32)
-    across = normalised(blur(white, 0.6, 5.0))
-    down = normalised(blur(white[::-1, ::-1], 5.0, 0.6))
-    tooth = normalised(blur(white[::-1], 0.7))
-    clouds = normalised(blur(white[:, ::-1], 45.0))
-    return normalised(0.6 * across + 0.5 * down + 0.8 * tooth + 0.5 * clouds)
+    across = normalized(blur(white, 0.6, 5.0))
+    down = normalized(blur(white[::-1, ::-1], 5.0, 0.6))
+    tooth = normalized(blur(white[::-1], 0.7))
+    clouds = normalized(blur(white[:, ::-1], 45.0))
+    return normalized(0.6 * across + 0.5 * down + 0.8 * tooth + 0.5 * clouds)
 
 
 def nearest(seeds: Labels) -> tuple[Labels, Field]:
-    """Finds for every pixel the label (0 is none) of the closest seed and its distance.
+    """Find for every pixel the label (0 is none) of the closest seed and its distance.
 
     Jump flooding: pixels ask neighbours at halving steps, so nearly all end with the true nearest.
     """
@@ -202,11 +200,11 @@ def nearest(seeds: Labels) -> tuple[Labels, Field]:
 
 
 def _overlap(extent: int, shift: int) -> slice:
-    """Returns the places of an axis that still lie on it once moved by a shift."""
+    """Return the places of an axis that still lie on it once moved by a shift."""
     return slice(max(0, -shift), extent - max(0, shift))
 
 
 def to_image(picture: Picture) -> Image.Image:
-    """Rounds a picture to an eight-bit RGB image."""
+    """Round a picture to an eight-bit RGB image."""
     levels = (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
     return Image.fromarray(levels)

@@ -1,7 +1,5 @@
 """`ink`: peaks in mist, bamboo and flowering plum, brushed in black on fibrous paper."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
@@ -34,7 +32,7 @@ VERMILION = np.array([0.10, 1.15, 1.45])
 
 
 def draw(seed: int = 0) -> Image.Image:
-    """Brushes the landscape from the far mist to the near leaves."""
+    """Brush the landscape from the far mist to the near leaves."""
     rng = np.random.default_rng(seed)
     x, y = grid(HEIGHT, WIDTH)
     sheet = Sheet(rng, HEIGHT, WIDTH)
@@ -50,7 +48,7 @@ def draw(seed: int = 0) -> Image.Image:
 
 
 def _stain_sun(rng: Generator, sheet: Sheet, x: Field, y: Field) -> None:
-    """Stains a low red sun whose pigment has run to its rim."""
+    """Stain a low red sun whose pigment has run to its rim."""
     px, py = warp(rng, x, y, 60.0, 5.0)
     radius = np.hypot(px - 0.62 * WIDTH, py - 0.2 * HEIGHT) / (0.075 * HEIGHT)
     pool = 0.65 + 0.35 * radius + 0.3 * fbm(rng, x, y, 60.0, 5, 0.6) + 0.12 * sheet.grain
@@ -59,7 +57,7 @@ def _stain_sun(rng: Generator, sheet: Sheet, x: Field, y: Field) -> None:
 
 
 def _splatter(rng: Generator, sheet: Sheet, x: Field, y: Field) -> None:
-    """Shakes drops from the brush in flurries: many fine, a few fat."""
+    """Shake drops from the brush in flurries: many fine, a few fat."""
     flurries = smoothstep(0.1, 0.8, fbm(rng, x, y, 170.0, 4, 0.7))
     near = blur(sheet.black, 40.0)
     chance = 0.04 + 0.5 * flurries + 0.2 * near / near.max()
@@ -73,7 +71,7 @@ def _splatter(rng: Generator, sheet: Sheet, x: Field, y: Field) -> None:
 
 
 def _fibres(rng: Generator, x: Field, y: Field) -> Field:
-    """Tangles long pale and dark fibres through the paper."""
+    """Tangle long pale and dark fibres through the paper."""
     tangle = np.zeros_like(x)
     for shade in (1.0, -1.0, 1.0, -1.0, 1.0):
         thread = noise(rng, *warp(rng, x, y, 90.0, 46.0), 42.0)
@@ -83,7 +81,7 @@ def _fibres(rng: Generator, x: Field, y: Field) -> Field:
 
 
 def _developed(rng: Generator, sheet: Sheet, x: Field, y: Field) -> Picture:
-    """Lets the ink creep along the grain, then shows both pigments over the aged paper."""
+    """Let the ink creep along the grain, then show both pigments over the aged paper."""
     crept = sample(sheet.black, x + 0.8 * sheet.grain, y + 0.8 * sheet.grain[::-1])
     black = 0.55 * crept + 0.45 * sheet.black + 0.10 * blur(sheet.black, 4.0)
     tangle = _fibres(rng, x, y)

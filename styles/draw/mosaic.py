@@ -1,7 +1,5 @@
 """`mosaic`: a stained-glass window of jewel-coloured panes set in lead."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
@@ -46,7 +44,7 @@ ROSETTES = (
 
 
 def draw(seed: int = 0) -> Image.Image:
-    """Sets the window."""
+    """Set the window."""
     rng = np.random.default_rng(seed)
     x, y = grid(HEIGHT, WIDTH)
     region, tint = _design(rng, x, y)
@@ -57,15 +55,15 @@ def draw(seed: int = 0) -> Image.Image:
 
 
 def _design(rng: Generator, x: Field, y: Field) -> tuple[Labels, Picture]:
-    """Draws rosettes over a winding ground: the region of every pixel and the tint of its glass."""
+    """Draw rosettes over a winding ground: the region of every pixel and the tint of its glass."""
     wx, wy = warp(rng, x, y, scale=260.0, amount=34.0, octaves=2)
     flow = 4.0 + 3.6 * fbm(rng, wx, wy * 1.3, 420.0, 2)
     region = np.floor(flow).astype(np.int32) % BANDS
     tint = COOL[region]
     nearest_share = np.ones_like(x)
-    for index, (centre_x, centre_y, reach, petals) in enumerate(ROSETTES):
-        angle = np.arctan2(wy - centre_y, wx - centre_x)
-        share = np.hypot(wx - centre_x, wy - centre_y) / reach
+    for index, (center_x, center_y, reach, petals) in enumerate(ROSETTES):
+        angle = np.arctan2(wy - center_y, wx - center_x)
+        share = np.hypot(wx - center_x, wy - center_y) / reach
         share = share * (1.0 + 0.13 * np.cos(petals * angle + 5.0 * share * (-1) ** index))
         inside = share < nearest_share
         nearest_share = np.where(inside, share, nearest_share)
@@ -76,7 +74,7 @@ def _design(rng: Generator, x: Field, y: Field) -> tuple[Labels, Picture]:
 
 
 def _panes(rng: Generator, x: Field, y: Field, region: Labels) -> Labels:
-    """Divides every region into settled cells of mixed sizes and numbers the panes."""
+    """Divide every region into settled cells of mixed sizes and number the panes."""
     regions = int(region.max()) + 1
     coarse = rng.normal(0.0, 0.5, regions)[region]
     density = np.exp(1.5 * fbm(rng, x, y, 240.0, 2) + coarse).ravel()
@@ -99,7 +97,7 @@ def _panes(rng: Generator, x: Field, y: Field, region: Labels) -> Labels:
 
 
 def _cells(sites: Field, group: Labels) -> Labels:
-    """Gives every pixel the closest site that lies in its own group of regions."""
+    """Return for every pixel the closest site that lies in its own group of regions."""
     column, row = sites.astype(np.int64).T
     member = group[row, column]
     cell = np.zeros_like(group)
@@ -113,7 +111,7 @@ def _cells(sites: Field, group: Labels) -> Labels:
 
 
 def _glass(rng: Generator, x: Field, y: Field, pane: Labels, tint: Picture) -> Picture:
-    """Colours every pane with a glass of its own: its streaks, its bubbles and its slope."""
+    """Colour every pane with a glass of its own: its streaks, its bubbles and its slope."""
     count = int(pane.max()) + 1
     area = np.bincount(pane.ravel(), minlength=count)
     mean = [np.bincount(pane.ravel(), f.ravel(), count) / area for f in (x, y)]
@@ -134,7 +132,7 @@ def _glass(rng: Generator, x: Field, y: Field, pane: Labels, tint: Picture) -> P
 
 
 def _leaded(rng: Generator, glass: Picture, pane: Labels, region: Labels) -> Picture:
-    """Sets the panes in rounded lead, heavier round the regions, and lights the relief."""
+    """Set the panes in rounded lead, heavier round the regions, and light the relief."""
     x, y = grid(HEIGHT, WIDTH)
     fine, heavy = _to_border(pane), _to_border(region)
     wide = 1.7 + 0.7 * noise(rng, x, y, 40.0)
@@ -153,7 +151,7 @@ def _leaded(rng: Generator, glass: Picture, pane: Labels, region: Labels) -> Pic
 
 
 def _to_border(label: Labels) -> Field:
-    """Measures the distance of every pixel to the nearest change of label."""
+    """Measure the distance of every pixel to the nearest change of label."""
     border = np.zeros_like(label)
     border[:, :-1] |= label[:, 1:] != label[:, :-1]
     border[:-1] |= label[1:] != label[:-1]

@@ -1,7 +1,5 @@
 """The etching needle: hatching that follows form, skylines, leaves and grass."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,41 +10,41 @@ from styles.draw.fields import Field, Generator, grid, noise, sample
 from styles.draw.strokes import Places, View, scatter, trace
 
 FINE = 3  # The needle draws on a sheet this many times finer than the picture.
-STEPS, STRIDE = 24, 2.5  # A line of hatching takes so many steps to either side of its seed.
+STEPS, STRIDE = 24, 2.5  # Of a line of hatching, to either side of its seed.
 
 
 class Needle:
     """Cuts lines into a plate, each with a width in pixels at each of its points."""
 
     def __init__(self, height: int, width: int) -> None:
-        """Starts from an untouched plate."""
+        """Start from an untouched plate."""
         self.size = (height, width)
         self.sheet = Image.new("L", (width * FINE, height * FINE))
         self.pen = ImageDraw.Draw(self.sheet)
 
     def cut(self, points: Places, widths: Field) -> None:
-        """Cuts one line."""
+        """Cut one line."""
         fine = (points * FINE).tolist()
         thick = np.maximum(1, np.rint(widths * FINE)).astype(int).tolist()
         for step in range(len(fine) - 1):
             self.pen.line((*fine[step], *fine[step + 1]), 255, thick[step])
 
     def lines(self) -> Field:
-        """Returns how much of every pixel the lines cover."""
+        """Return how much of every pixel the lines cover."""
         return np.asarray(self.sheet.reduce(FINE), np.float32) / np.float32(255.0)
 
     def hatch(self, rng: Generator, view: View, turn: Field, spacing: float, least: float) -> None:
-        """Lays evenly spaced lines, turned from the view's, wherever it is darker than `least`."""
+        """Lay evenly spaced lines, turned from the view's, wherever it is darker than `least`."""
         height, width = self.size
         starts = np.array(list(scatter(rng, height, width, 0.8 * spacing)), np.float32)
-        starts = starts[sample(view.colour[..., 0], starts[:, 0], starts[:, 1]) > least]
+        starts = starts[sample(view.color[..., 0], starts[:, 0], starts[:, 1]) > least]
         x, y = grid(height, width)
         angle = view.angle + turn + 0.12 * noise(rng, x, y, 34.0)
         paths = trace(angle, starts, STEPS, STRIDE)
         paths = paths + rng.normal(0.0, 0.13, paths.shape).astype(np.float32)
         columns = np.clip(paths[..., 0], 0, width - 1).astype(np.int32)
         rows = np.clip(paths[..., 1], 0, height - 1).astype(np.int32)
-        tones = view.colour[rows, columns, 0] + rng.normal(0.0, 0.03, rows.shape)
+        tones = view.color[rows, columns, 0] + rng.normal(0.0, 0.03, rows.shape)
         parts = view.part[rows, columns]
         free = (tones > least) & (parts == parts[:, STEPS : STEPS + 1])
         spans = _spaced(rows, columns, free, spacing, self.size)
@@ -57,26 +55,26 @@ class Needle:
             self.cut(paths[line, span], (0.55 + 1.5 * depth) * taper)
 
     def outline(self, rng: Generator, view: View, skylines: Sequence[Field]) -> None:
-        """Goes over every skyline that is still in sight with a broken, swelling line."""
+        """Go over every skyline that is still in sight with a broken, swelling line."""
         height, width = self.size
         columns = np.arange(0, width, 3)
         for skyline in skylines:
             points = np.stack([columns, skyline[columns]], axis=-1)
             rows = np.clip(points[:, 1], 4, height - 5).astype(np.int32)
             seen = view.part[rows - 3, columns] != view.part[rows + 3, columns]
-            seen &= view.colour[rows, columns, 1] < 0.3
+            seen &= view.color[rows, columns, 1] < 0.3
             seen &= rng.random(len(columns)) < 0.93
             widths = rng.uniform(0.9, 1.6, len(columns))
             for start in np.flatnonzero(seen[:-1]):
                 self.cut(points[start : start + 2], widths[start : start + 2])
 
     def scribble(self, rng: Generator, view: View) -> None:
-        """Loops the needle through leafy places in the small curls that stand for foliage."""
+        """Loop the needle through leafy places in the small curls that stand for foliage."""
         height, width = self.size
         bend = np.linspace(0.0, 6.0 * np.pi, 26)
         for x, y in scatter(rng, height, width, 6.5):
             row, column = min(int(y), height - 1), min(int(x), width - 1)
-            dark, leafy = view.colour[row, column]
+            dark, leafy = view.color[row, column]
             if rng.random() > leafy * (0.2 + 1.1 * dark):
                 continue
             size = rng.uniform(1.6, 3.4)
@@ -88,7 +86,7 @@ class Needle:
             self.cut(curl, np.full(len(curl), 0.45 + 0.75 * dark))
 
     def grass(self, rng: Generator, top: float) -> None:
-        """Flicks tufts of grass upwards below a height, taller towards the viewer."""
+        """Flick tufts of grass upwards below a height, taller towards the viewer."""
         height, width = self.size
         t = np.linspace(0.0, 1.0, 7)
         for x, y in scatter(rng, height, width, 11.0):
@@ -110,7 +108,7 @@ def _spaced(
     spacing: float,
     size: tuple[int, int],
 ) -> list[tuple[int, slice]]:
-    """Shortens traced lines until none runs closer to another than the spacing allows."""
+    """Shorten traced lines until none runs closer to another than the spacing allows."""
     reach = int(spacing)
     near_y, near_x = (offset.ravel() for offset in np.mgrid[-reach : reach + 1, -reach : reach + 1])
     disc = np.hypot(near_y, near_x) < 0.82 * spacing

@@ -1,7 +1,5 @@
 """The distance of `ink`: ranges of peaks that rise out of mist."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from styles.draw.fields import Field, Generator, blur, fbm, grid, noise, smoothstep
@@ -19,7 +17,7 @@ RANGES = (
 
 
 def raise_peaks(rng: Generator, sheet: Sheet) -> None:
-    """Raises the ranges one before the other, the nearer the darker."""
+    """Raise the ranges one before the other, the nearer the darker."""
     height, width = sheet.size
     x, y = grid(height, width)
     for level, rise, scale, load in RANGES:
@@ -36,7 +34,7 @@ def raise_peaks(rng: Generator, sheet: Sheet) -> None:
 
 
 def drag_mist(rng: Generator, sheet: Sheet, low: float, high: float, count: int) -> None:
-    """Drags a broad, nearly dry brush between two levels, in shares of the sheet."""
+    """Drag a broad, nearly dry brush between two levels, in shares of the sheet."""
     height, width = sheet.size
     t = np.linspace(0.0, 1.0, 16)
     for _ in range(count):
@@ -50,7 +48,7 @@ def drag_mist(rng: Generator, sheet: Sheet, low: float, high: float, count: int)
 
 
 def _jagged(rng: Generator, width: int, scale: float) -> Field:
-    """Draws a row of sharp peaks, in about -0.7..1.4."""
+    """Draw a row of sharp peaks, in about -0.7..1.4."""
     x = np.arange(width, dtype=np.float32)[None, :]
     level = np.zeros_like(x)
     peaks = 1.0 - 2.0 * np.abs(noise(rng, x, level, scale))
@@ -60,7 +58,7 @@ def _jagged(rng: Generator, width: int, scale: float) -> Field:
 
 
 def _cut_folds(rng: Generator, sheet: Sheet, skyline: Field, load: float) -> None:
-    """Cuts dry strokes down from a skyline that lean away from its peaks."""
+    """Cut dry strokes down from a skyline that lean away from its peaks."""
     height, width = sheet.size
     slope = np.gradient(blur(np.tile(skyline, (8, 1)), 1.0, 9.0)[0])
     for _ in range(520):
@@ -76,7 +74,7 @@ def _cut_folds(rng: Generator, sheet: Sheet, skyline: Field, load: float) -> Non
 
 
 def _dot_moss(rng: Generator, sheet: Sheet, skyline: Field, load: float) -> None:
-    """Dots clumps of scrub along a skyline with the tip of the brush."""
+    """Dot clumps of scrub along a skyline with the tip of the brush."""
     width = sheet.size[1]
     t = np.linspace(-0.5, 0.5, 6)
     for _ in range(34):

@@ -1,7 +1,5 @@
 """`pointillist`: an evening bay in dabs of unmixed colour that only the eye puts together."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
@@ -14,7 +12,7 @@ from styles.draw.fields import (
     fbm,
     grid,
     noise,
-    normalised,
+    normalized,
     palette,
     sample,
     smoothstep,
@@ -29,14 +27,14 @@ PURE = palette(
 
 
 def draw(seed: int = 0) -> Image.Image:
-    """Paints the bay in five sizes of dab, the finest where there is most to see."""
+    """Paint the bay in five sizes of dab, the finest where there is most to see."""
     rng = np.random.default_rng(seed)
     x, y = grid(HEIGHT, WIDTH)
     view = bay(rng)
     linen = _weave(rng, x, y)
-    canvas = Canvas(0.55 * view.colour + 0.4, 0.12 * linen)
-    tone = view.colour.mean(axis=-1)
-    busy = normalised(blur(np.abs(tone - blur(tone, 7.0)), 6.0)) + 0.5 * fbm(rng, x, y, 200.0, 3)
+    canvas = Canvas(0.55 * view.color + 0.4, 0.12 * linen)
+    tone = view.color.mean(axis=-1)
+    busy = normalized(blur(np.abs(tone - blur(tone, 7.0)), 6.0)) + 0.5 * fbm(rng, x, y, 200.0, 3)
     for length, share, purity in (
         (44.0, 1.00, 0.25),
         (30.0, 0.90, 0.50),
@@ -46,26 +44,26 @@ def draw(seed: int = 0) -> Image.Image:
     ):
         chance = np.clip(share * (1.0 + 0.8 * busy), 0.1, 1.0)
         _dapple(rng, canvas, view, chance, length, purity)
-    return to_image(lit(canvas.colour, canvas.relief + 0.08 * linen, 1.0, 0.16))
+    return to_image(lit(canvas.color, canvas.relief + 0.08 * linen, 1.0, 0.16))
 
 
 def _weave(rng: Generator, x: Field, y: Field) -> Field:
-    """Crosses the warp and the weft of a linen canvas, threads a little uneven."""
+    """Cross the warp and the weft of a linen canvas, threads a little uneven."""
     bend = 1.2 * fbm(rng, x, y, 70.0, 3)
     across, down = (x + bend) * (np.pi / 5.3), (y - bend) * (np.pi / 5.1)
     warp = np.sin(2.0 * across) * np.sin(down)
     weft = np.sin(2.0 * down) * np.cos(across)
-    return normalised(np.maximum(warp, weft) + 0.3 * noise(rng, x, y, 4.0))
+    return normalized(np.maximum(warp, weft) + 0.3 * noise(rng, x, y, 4.0))
 
 
 def _dapple(
     rng: Generator, canvas: Canvas, view: View, chance: Field, length: float, purity: float
 ) -> None:
-    """Lays one size of dab along the view's forms, with the chance that each place gives it."""
+    """Lay one size of dab along the view's forms, with the chance that each place has of it."""
     tiles = _dab_tiles(rng)
     places = np.array(list(scatter(rng, HEIGHT, WIDTH, 0.52 * length, 0.3 * length)))
     places = places[rng.random(len(places)) < sample(chance, places[:, 0], places[:, 1])]
-    wanted = sample(blur(view.colour, 0.12 * length), places[:, 0], places[:, 1])
+    wanted = sample(blur(view.color, 0.12 * length), places[:, 0], places[:, 1])
     first, second = _loads(rng, wanted, purity)
     columns = np.clip(places[:, 0], 0, WIDTH - 1).astype(np.int32)
     rows = np.clip(places[:, 1], 0, HEIGHT - 1).astype(np.int32)
@@ -79,7 +77,7 @@ def _dapple(
 
 
 def _loads(rng: Generator, wanted: Picture, purity: float) -> tuple[Picture, Picture]:
-    """Loads every dab with a pure colour near the one wanted there, and a trace of another."""
+    """Load every dab with a pure colour near the one wanted there, and a trace of another."""
     wanted = wanted * rng.uniform(0.9, 1.1, (len(wanted), 1))
     # Every seventh dab takes the complement, which makes its neighbours glow.
     opposed = rng.random((len(wanted), 1)) < 0.14
@@ -90,7 +88,7 @@ def _loads(rng: Generator, wanted: Picture, purity: float) -> tuple[Picture, Pic
 
 
 def _unmixed(rng: Generator, wanted: Picture, spread: float) -> Picture:
-    """Picks a pure colour for every dab, the nearer to the wanted colour the likelier."""
+    """Pick a pure colour for every dab, the nearer to the wanted colour the likelier."""
     weights = np.array([1.0, 1.25, 0.8])
     gap = np.square((wanted[:, None, :] - PURE[None, :, :]) * weights).sum(axis=-1)
     # The Gumbel trick draws from the softmax of all the gaps at once.
@@ -100,7 +98,7 @@ def _unmixed(rng: Generator, wanted: Picture, spread: float) -> Picture:
 
 
 def _dab_tiles(rng: Generator) -> list[Picture]:
-    """Makes rounded touches of stiff paint, full in the middle and furrowed by the bristles."""
+    """Make rounded touches of stiff paint, full in the middle and furrowed by the bristles."""
     rows, columns = 18, 30
     x, y = grid(rows, columns)
     along, across = 2.0 * x / (columns - 1) - 1.0, 2.0 * y / (rows - 1) - 1.0

@@ -1,7 +1,5 @@
 """`starry`: a night sky of thick short strokes that swirl around glowing stars."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +14,7 @@ from styles.draw.fields import (
     fbm,
     grid,
     mix,
-    normalised,
+    normalized,
     palette,
     ramp,
     smear,
@@ -45,7 +43,7 @@ class Star(NamedTuple):
 
 
 def draw(seed: int = 0) -> Image.Image:
-    """Paints the night."""
+    """Paint the night."""
     rng = np.random.default_rng(seed)
     x, y = grid(HEIGHT, WIDTH)
     stars = _place_stars(rng)
@@ -62,11 +60,11 @@ def draw(seed: int = 0) -> Image.Image:
     for length, width, spacing, contrast in passes:
         brush = Brush(tiles, length, width, spacing)
         lay_strokes(rng, canvas, brush, flow, _loads(rng, target, contrast))
-    return to_image(lit(canvas.colour, canvas.relief, 2.2, 0.25))
+    return to_image(lit(canvas.color, canvas.relief, 2.2, 0.25))
 
 
 def _place_stars(rng: Generator) -> list[Star]:
-    """Spreads stars of mixed sizes so that their halos barely touch."""
+    """Spread stars of mixed sizes so that their halos barely touch."""
     stars = [Star(1190.0, 210.0, 175.0, 1.0)]
     for radius in np.geomspace(125.0, 30.0, 17):
         for _ in range(200):
@@ -79,7 +77,7 @@ def _place_stars(rng: Generator) -> list[Star]:
 
 
 def _wind(rng: Generator, x: Field, y: Field, stars: list[Star]) -> tuple[Field, Field]:
-    """Adds a drift from the left, two great interlocked vortices and a ring around every star."""
+    """Add a drift from the left, two great interlocked vortices and a ring around every star."""
     u = np.full_like(x, 0.75)
     v = 0.55 * np.sin(x / 210.0 + 0.8 * np.sin(y / 160.0)) + 0.35 * fbm(rng, x, y, 260.0, 3)
     vortices = [Star(520.0, 400.0, 230.0, 1.0), Star(800.0, 490.0, 180.0, -1.0), *stars]
@@ -93,17 +91,17 @@ def _wind(rng: Generator, x: Field, y: Field, stars: list[Star]) -> tuple[Field,
 
 
 def _ridge(rng: Generator, x: Field) -> Field:
-    """Returns the height of the hills' outline at every column."""
+    """Return the height of the hills' outline at every column."""
     line = x[:1]
     rise = 60.0 * fbm(rng, line, np.zeros_like(line), 420.0, 3) - 50.0 * np.sin(line / 330.0)
     return np.broadcast_to(890.0 + rise, x.shape).astype(np.float32)
 
 
 def _sky(rng: Generator, x: Field, y: Field, flow: Flow, stars: list[Star]) -> Picture:
-    """Colours the sky in long bands that follow the wind, and the halos in rings."""
+    """Colour the sky in long bands that follow the wind, and the halos in rings."""
     u, v = np.cos(flow.angle), np.sin(flow.angle)
-    bands = normalised(smear(fbm(rng, x, y, 70.0, 4), u, v, 70))
-    broad = normalised(fbm(rng, x, y, 420.0, 2))
+    bands = normalized(smear(fbm(rng, x, y, 70.0, 4), u, v, 70))
+    broad = normalized(fbm(rng, x, y, 420.0, 2))
     sky = ramp(NIGHT, 0.36 + 0.15 * bands + 0.10 * broad - 0.06 * (y / HEIGHT))
     ripple = fbm(rng, x, y, 30.0, 2)
     for star in stars:
@@ -114,20 +112,20 @@ def _sky(rng: Generator, x: Field, y: Field, flow: Flow, stars: list[Star]) -> P
 
 
 def _land(rng: Generator, x: Field, depth: Field, flow: Flow) -> Picture:
-    """Colours the hills in folds, each light along its top and dark at its foot."""
+    """Colour the hills in folds, each light along its top and dark at its foot."""
     u, v = np.cos(flow.angle), np.sin(flow.angle)
-    bands = normalised(smear(fbm(rng, x, depth * 1.6, 55.0, 4), u, v, 50))
+    bands = normalized(smear(fbm(rng, x, depth * 1.6, 55.0, 4), u, v, 50))
     folds = np.mod(depth / 62.0 + 0.5 * fbm(rng, x, depth, 240.0, 2), 1.0)
     return ramp(HILLS, 0.62 - 0.42 * folds + 0.16 * bands)
 
 
 def _loads(rng: Generator, target: Picture, contrast: float) -> Chooser:
-    """Loads the brush with the colour of the place, each stroke a little off it."""
+    """Load the brush with the colour of the place, each stroke a little off it."""
 
     def choose(row: int, column: int) -> tuple[Picture, Picture]:
-        colour = target[row, column]
+        color = target[row, column]
         shift = rng.normal(0.0, contrast) + rng.normal(0.0, 0.35 * contrast, 3)
-        first = np.clip(colour + shift, 0.0, 1.0).astype(np.float32)
+        first = np.clip(color + shift, 0.0, 1.0).astype(np.float32)
         second = np.clip(first * 0.8 + rng.normal(0.06, 0.4 * contrast, 3), 0.0, 1.0)
         return first, second.astype(np.float32)
 

@@ -1,7 +1,5 @@
 """Single marks of a brush, a knife or a pen, and the passes that cover a canvas with them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,7 +13,7 @@ Places = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Mark:
-    """Says where a stamped mark lies: its centre, direction, size and sideways bow in pixels."""
+    """Where a stamped mark lies: its centre, direction, size and sideways bow in pixels."""
 
     x: float
     y: float
@@ -29,13 +27,13 @@ class Mark:
 class Canvas:
     """Holds the wet picture and the thickness of its paint."""
 
-    colour: Picture
+    color: Picture
     relief: Field
 
     def stamp(
         self, tile: Picture, mark: Mark, first: Picture, second: Picture, lift: float
     ) -> None:
-        """Presses a tile of (cover, streak, thickness) on the canvas in two half-mixed colours."""
+        """Press a tile of (cover, streak, thickness) on the canvas in two half-mixed colours."""
         reach = 0.5 * float(np.hypot(mark.length, mark.width)) + abs(mark.bow) + 1.0
         height, width = self.relief.shape
         left, right = max(0, int(mark.x - reach)), min(width, int(mark.x + reach) + 2)
@@ -54,14 +52,14 @@ class Canvas:
         cover, streak, thick = texel[..., 0], texel[..., 1:2], texel[..., 2]
         patch = (slice(top, bottom), slice(left, right))
         paint = first + (second - first) * streak
-        self.colour[patch] += cover[..., None] * (paint - self.colour[patch])
+        self.color[patch] += cover[..., None] * (paint - self.color[patch])
         self.relief[patch] += cover * (np.float32(lift) * thick - 0.75 * self.relief[patch])
 
 
 def scatter(
     rng: Generator, height: int, width: int, spacing: float, margin: float = 0.0
 ) -> Iterator[tuple[float, float]]:
-    """Yields the points of a jittered grid over the canvas and a margin, in random order."""
+    """Yield the points of a jittered grid over the canvas and a margin, in random order."""
     columns = np.arange(-margin, width + margin, spacing)
     rows = np.arange(-margin, height + margin, spacing)
     points = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
@@ -70,34 +68,34 @@ def scatter(
         yield float(x), float(y)
 
 
-def lit(colour: Picture, relief: Field, strength: float, gloss: float) -> Picture:
-    """Lights paint from the upper left, so that ridges shine and their far sides darken."""
+def lit(color: Picture, relief: Field, strength: float, gloss: float) -> Picture:
+    """Light paint from the upper left, so that ridges shine and their far sides darken."""
     slope_y, slope_x = np.gradient(relief)
     facing = -(0.64 * slope_x + 0.77 * slope_y) * np.float32(strength)
     shade = 1.0 + 0.5 * np.tanh(facing)
     shine = np.float32(gloss) * np.clip(np.tanh(facing) - 0.35, 0.0, 1.0)
-    shown: Picture = colour * shade[..., None] + shine[..., None]
+    shown: Picture = color * shade[..., None] + shine[..., None]
     return shown
 
 
 class View:
     """Gathers the layers of a scene: their colours, the lie of their strokes and their outlines."""
 
-    def __init__(self, colour: Picture, angle: Field) -> None:
-        """Starts from the farthest layer, which is part 0."""
-        self.colour, self.angle = colour, angle
+    def __init__(self, color: Picture, angle: Field) -> None:
+        """Start from the farthest layer, which is part 0."""
+        self.color, self.angle = color, angle
         self.part: Labels = np.zeros(angle.shape, np.int32)
 
-    def over(self, colour: Picture, mask: Field, angle: Field | float) -> None:
-        """Lays a nearer layer, a part of its own, over what is there."""
-        self.colour = mix(self.colour, colour, mask)
+    def over(self, color: Picture, mask: Field, angle: Field | float) -> None:
+        """Lay a nearer layer, a part of its own, over what is there."""
+        self.color = mix(self.color, color, mask)
         hidden = mask > 0.5
         self.angle = np.where(hidden, np.float32(angle), self.angle).astype(np.float32)
         self.part = np.where(hidden, self.part.max() + 1, self.part).astype(np.int32)
 
 
 def trace(angle: Field, starts: Places, steps: int, stride: float) -> Places:
-    """Follows undirected angles both ways from (n, 2) starts; returns (n, 2 * steps + 1, 2)."""
+    """Follow undirected angles both ways from (n, 2) starts; return (n, 2 * steps + 1, 2)."""
     height, width = angle.shape
     cos, sin = np.cos(angle), np.sin(angle)
     half = []
@@ -117,7 +115,7 @@ def trace(angle: Field, starts: Places, steps: int, stride: float) -> Places:
 
 
 def walk(start: npt.ArrayLike, headings: npt.ArrayLike, length: float) -> Places:
-    """Returns the path that leaves a start and takes equal steps along the given headings."""
+    """Return the path that leaves a start and takes equal steps along the given headings."""
     angles = np.asarray(headings)
     steps = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * (length / len(angles))
     path = np.vstack([np.zeros(2), np.cumsum(steps, axis=0)]) + np.asarray(start)

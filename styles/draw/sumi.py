@@ -1,7 +1,5 @@
 """Ink on absorbent paper: brushes whose bristles run dry, and washes that dry with an edge."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +12,7 @@ STEP = 0.7  # How far apart, in pixels, a bristle leaves its specks of pigment.
 
 @dataclass(frozen=True)
 class Dip:
-    """Says how much pigment a brush has taken up, how dry it is (0..1) and of which colour."""
+    """How much pigment a brush has taken up, how dry it is (0..1) and of which colour."""
 
     load: float
     dry: float
@@ -25,14 +23,14 @@ class Sheet:
     """Holds the paper's grain and the depth of the black and red pigment that it has drunk."""
 
     def __init__(self, rng: Generator, height: int, width: int) -> None:
-        """Starts from bare paper."""
+        """Start from bare paper."""
         self.size = (height, width)
         self.grain = paper(rng, height, width)
         self.black: Field = np.zeros(self.size, np.float32)
         self.red: Field = np.zeros(self.size, np.float32)
 
     def stroke(self, rng: Generator, path: Places, widths: Field, dip: Dip) -> None:
-        """Draws a brush along a path, with a width in pixels given at each of its points."""
+        """Draw a brush along a path, with a width in pixels given at each of its points."""
         run = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(path, axis=0).T))])
         count = max(4, int(run[-1] / STEP))
         along = np.linspace(0.0, run[-1], count)
@@ -49,7 +47,7 @@ class Sheet:
         self._drop(px.ravel(), py.ravel(), weight.ravel() / hairs, dip.red)
 
     def wash(self, rng: Generator, tone: Field, edge: float) -> None:
-        """Floods a tone on; pigment gathers at its edges, in its blooms and in the grain."""
+        """Flood a tone on; pigment gathers at its edges, in its blooms and in the grain."""
         x, y = grid(*self.size)
         bloom = noise(rng, *warp(rng, x, y, 130.0, 60.0), 150.0)
         ring = np.exp(-((bloom / 0.05) ** 2)) - 0.4 * smoothstep(0.0, 0.3, bloom)
@@ -58,7 +56,7 @@ class Sheet:
         self.black = self.black + tone * np.clip(clouds, 0.2, None) + edge * gathered
 
     def _touch(self, rng: Generator, x: Field, y: Field, dry: float) -> Field:
-        """Tells where bristles meet the paper: a dry brush skips, and skips more as it empties."""
+        """Return where bristles meet the paper: a dry brush skips, and skips more as it empties."""
         height, width = self.size
         count, hairs = x.shape
         knots = max(2, count // 26)
@@ -73,7 +71,7 @@ class Sheet:
         return smoothstep(-0.15, 0.55, contact)
 
     def _drop(self, x: Field, y: Field, weight: Field, red: bool) -> None:
-        """Adds specks of pigment, each shared out between the four pixels around it."""
+        """Add specks of pigment, each shared out between the four pixels around it."""
         height, width = self.size
         inside = (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
         x, y, weight = x[inside], y[inside], weight[inside]
@@ -97,7 +95,7 @@ class Sheet:
 
 
 def _charge(rng: Generator, across: Field, dry: float) -> Field:
-    """Gives every bristle its own share of ink, the outer ones more, as a wet edge dries dark."""
+    """Return every bristle's share of ink, the outer ones more, as a wet edge dries dark."""
     uneven = np.convolve(rng.normal(0.0, 1.0, len(across) + 4), np.full(5, 5.0**-0.5), "valid")
     rim = np.exp(-(((1.0 - np.abs(across)) / 0.16) ** 2)) * (1.0 - dry)
     charge: Field = np.clip(0.85 + 0.28 * uneven + 0.5 * rim, 0.08, None)

@@ -1,7 +1,5 @@
 """The foreground of `ink`: bamboo, a flowering plum, and rocks and reeds by the water."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from styles.draw.fields import Generator
@@ -31,7 +29,7 @@ ROCKS = (
 
 
 def grow_bamboo(rng: Generator, sheet: Sheet) -> None:
-    """Grows stalks joint by joint, pale ones behind dark ones, and hangs their leaves."""
+    """Grow stalks joint by joint, pale ones behind dark ones, and hang their leaves."""
     height, width = sheet.size
     t = np.linspace(0.0, 1.0, 8)
     for foot, lean, wide, load in STALKS:
@@ -53,7 +51,7 @@ def grow_bamboo(rng: Generator, sheet: Sheet) -> None:
 def _hang_leaves(
     rng: Generator, sheet: Sheet, start: tuple[float, float], reach: float, load: float
 ) -> None:
-    """Throws out a twig to either side and hangs a handful of pointed leaves on it."""
+    """Throw out a twig to either side and hang a handful of pointed leaves on it."""
     side = rng.choice([-1.0, 1.0])
     t = np.linspace(0.0, 1.0, 8)
     twig = np.stack([start[0] + side * reach * t, start[1] - 0.45 * reach * t * (1.4 - t)], axis=-1)
@@ -68,7 +66,7 @@ def _hang_leaves(
 
 
 def grow_plum(rng: Generator, sheet: Sheet) -> None:
-    """Reaches gnarled plum branches in from the right and sets red blossom on their twigs."""
+    """Reach gnarled plum branches in from the right and set red blossom on their twigs."""
     height, width = sheet.size
     for level, angle, length, thick in ((0.40, 3.5, 400.0, 38.0), (0.13, 2.8, 260.0, 20.0)):
         for limb in grow(rng, (width + 30.0, level * height), angle, length, thick):
@@ -84,7 +82,7 @@ def grow_plum(rng: Generator, sheet: Sheet) -> None:
 
 
 def _blossom(rng: Generator, sheet: Sheet, x: float, y: float) -> None:
-    """Presses three to five wet petals and flicks a few dark stamens over them."""
+    """Press three to five wet petals and flick a few dark stamens over them."""
     size, turn = rng.uniform(5.0, 11.0), rng.uniform(0.0, 2.0 * np.pi)
     petal = size * np.array([0.4, 0.8, 1.2, 1.1, 0.4])
     for angle in turn + 0.4 * np.pi * np.arange(rng.integers(3, 6)):
@@ -96,7 +94,7 @@ def _blossom(rng: Generator, sheet: Sheet, x: float, y: float) -> None:
 
 
 def lay_shore(rng: Generator, sheet: Sheet) -> None:
-    """Drags ripples over the water, piles rocks at its edge and stands reeds between them."""
+    """Drag ripples over the water, pile rocks at its edge and stand reeds between them."""
     height, width = sheet.size
     t = np.linspace(0.0, 1.0, 10)
     for _ in range(330):
@@ -119,7 +117,7 @@ def lay_shore(rng: Generator, sheet: Sheet) -> None:
 
 
 def _pile_rock(rng: Generator, sheet: Sheet, x: float, y: float, size: float) -> None:
-    """Builds a boulder from broad dry strokes of the side of the brush."""
+    """Build a boulder from broad dry strokes of the side of the brush."""
     for _ in range(44):
         side = rng.uniform(-1.0, 1.0)
         top = y - size * (1.0 - side * side) * rng.uniform(0.5, 1.0)

@@ -1,7 +1,5 @@
 """Bare trees, grown limb by limb."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,14 +19,14 @@ class Limb:
     thin: float
 
     def widths(self) -> Field:
-        """Returns the thickness at every point."""
+        """Return the thickness at every point."""
         return np.linspace(self.thick, self.thin, len(self.points))
 
 
 def grow(
     rng: Generator, foot: tuple[float, float], angle: float, length: float, thick: float
 ) -> list[Limb]:
-    """Grows a tree, each limb bending as it goes and dividing into two or three thinner ones."""
+    """Grow a tree, each limb bending as it goes and dividing into two or three thinner ones."""
     headings = angle + np.cumsum(rng.normal(0.0, 0.09, 9))
     # Limbs seek the light: one that leans is turned back a little towards the sky.
     headings += np.linspace(0.0, 0.35, 9) * np.sin(-0.5 * np.pi - angle)
@@ -48,7 +46,7 @@ def grow(
 def silhouette(
     limbs: Sequence[Limb], height: int, width: int, share: float = 1.0, shift: float = 0.0
 ) -> Field:
-    """Masks the limbs, or a share of their thickness that is shifted sideways by another."""
+    """Mask the limbs, or a share of their thickness that is shifted sideways by another."""
     sheet = Image.new("L", (width, height))
     pen = ImageDraw.Draw(sheet)
     for limb in limbs:

@@ -1,7 +1,5 @@
 """`wave`: a woodblock print of breaking waves in Prussian blue on cream paper."""
 
-from __future__ import annotations
-
 import numpy as np
 from PIL import Image
 
@@ -28,7 +26,7 @@ from styles.draw.fields import (
     grid,
     mix,
     noise,
-    normalised,
+    normalized,
     palette,
     paper,
     ramp,
@@ -47,7 +45,7 @@ ROWS = ((215, 95, 6), (400, 145, 5), (620, 215, 4), (830, 150, 5), (1030, 185, 4
 
 
 def draw(seed: int = 0) -> Image.Image:
-    """Draws the print."""
+    """Draw the print."""
     rng = np.random.default_rng(seed)
     plate = Plate(_sky(rng))
     for index, (level, size, count) in enumerate(ROWS):
@@ -64,21 +62,21 @@ def draw(seed: int = 0) -> Image.Image:
 
 
 def _seigaiha(x: Field, y: Field, radius: float) -> tuple[Field, Field]:
-    """Returns for overlapping fish scales the distance from the scale's centre and its row."""
+    """Return for overlapping fish scales the distance from the scale's centre and its row."""
     distance, owner = np.ones_like(x), np.zeros_like(x)
     row = np.floor(y / (radius / 2))
     for ahead in (0, 1, 2, 3):
-        centre_row = row + ahead
-        shift = np.mod(centre_row, 2.0) * radius
+        center_row = row + ahead
+        shift = np.mod(center_row, 2.0) * radius
         across = np.mod(x - shift + radius, 2 * radius) - radius
-        reach = np.hypot(across, y - centre_row * radius / 2) / radius
+        reach = np.hypot(across, y - center_row * radius / 2) / radius
         distance = np.where(reach < 1.0, reach, distance)
-        owner = np.where(reach < 1.0, centre_row, owner)
+        owner = np.where(reach < 1.0, center_row, owner)
     return distance, owner
 
 
 def _scales(rng: Generator, radius: float, tones: Picture, line: Picture, rim: Picture) -> Picture:
-    """Fills the canvas with seigaiha scales, bent by a slow swell."""
+    """Fill the canvas with seigaiha scales, bent by a slow swell."""
     x, y = warp(rng, *grid(HEIGHT, WIDTH), scale=340.0, amount=55.0, octaves=2)
     distance, row = _seigaiha(x, y, radius)
     tone = ramp(tones, 0.5 + 0.6 * noise(rng, x, row * 40.0, 170.0))
@@ -94,7 +92,7 @@ def _sky(rng: Generator) -> Picture:
 
 
 def _paint_swell(rng: Generator, plate: Plate, level: float, size: float, index: int) -> None:
-    """Covers everything below a rolling water line with patterned sea."""
+    """Cover everything below a rolling water line with patterned sea."""
     x = np.linspace(-10.0, WIDTH + 10.0, 200)
     roll = np.sin(x / size * 1.1 + rng.uniform(0, 6.3)) + 0.6 * np.sin(x / size * 2.3)
     top = np.stack([x, level + size * 0.22 * roll], axis=1)
@@ -107,13 +105,13 @@ def _paint_swell(rng: Generator, plate: Plate, level: float, size: float, index:
 
 
 def _print(rng: Generator, picture: Picture) -> Picture:
-    """Wobbles the cut lines like a carver's knife and prints the inks on grained paper."""
+    """Wobble the cut lines like a carver's knife and print the inks on grained paper."""
     x, y = grid(HEIGHT, WIDTH)
     knife_x, knife_y = warp(rng, x, y, scale=14.0, amount=0.9, octaves=2)
     picture = sample(picture, knife_x, knife_y)
     bent_y = y + 30.0 * fbm(rng, x, y, 420.0, octaves=2)
-    grain = normalised(noise(rng, x * 0.03, bent_y, 5.0) + 0.7 * noise(rng, x * 0.05, bent_y, 11.0))
-    mottle = normalised(fbm(rng, x, y, 16.0, octaves=3))
+    grain = normalized(noise(rng, x * 0.03, bent_y, 5.0) + 0.7 * noise(rng, x * 0.05, bent_y, 11.0))
+    mottle = normalized(fbm(rng, x, y, 16.0, octaves=3))
     darkness = 1.0 - picture.mean(axis=2)
     wear = 0.055 * grain + 0.03 * mottle + 0.1 * smoothstep(1.0, 2.6, mottle)
     ink = picture + (CREAM - picture) * np.clip(wear * (0.3 + darkness), -0.2, 0.5)[..., None]

@@ -1,4 +1,4 @@
-"""The benchmarks run, and say what they time; what they find is not tested."""
+"""The benchmarks run and name what they time; their results are not tested."""
 
 import subprocess
 import sys

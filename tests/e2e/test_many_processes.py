@@ -113,7 +113,7 @@ Start = Callable[..., Job]
 
 @pytest.fixture
 def start(tiny_yaml: Callable[..., Path], tmp_path: Path) -> Start:
-    """Start training with so many processes."""
+    """Return the function that starts a training with `processes` processes."""
 
     def make(processes: int, *, run: str = "run", script: Path = TRAIN, **changes: object) -> Job:
         dotted = {key.replace("__", "."): value for key, value in changes.items()}

@@ -1,4 +1,4 @@
-"""What Stylizer takes as an image: the same kind comes back, and what is none is told in a line."""
+"""What Stylizer takes as an image: the same kind comes back, and all else is refused in a line."""
 
 import io
 from pathlib import Path

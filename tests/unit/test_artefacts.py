@@ -21,7 +21,7 @@ def content(seed: int = 1, height: int = 150, width: int = 200) -> Tensor:
 
 
 def kinds(stylized: Tensor, photo_: Tensor | None = None) -> list[str]:
-    """Give the first word of each alarm."""
+    """Return the first word of each alarm."""
     return [
         re.split("[ :]", s.removeprefix("a "))[0]
         for s in find_artefacts(content() if photo_ is None else photo_, stylized)

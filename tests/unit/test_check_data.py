@@ -27,7 +27,7 @@ def test_a_folder_of_usable_photos_is_told_and_is_a_success(
     assert "with a plain band along an edge: 0.0%\n" in text
     assert "duplicates: 0" in text
     assert "images/s a core" in text
-    assert "40,000 steps of 4: each photo 20,000.0 times" in text
+    assert "4,000 steps of 4: each photo 2,000.0 times" in text
     assert "data.cache would take 0.00 GB" in text
     assert "unreadable" not in text
 

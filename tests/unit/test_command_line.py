@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from synthetic import photo
 from fast_style import __version__
 from fast_style.baseline.optimization import OptimizationError
 from fast_style.checkpoints.files import CheckpointError, find_model, load_model, save_model
-from fast_style.commands import COMMANDS, main, run
+from fast_style.commands import COMMANDS, main, program, run
 from fast_style.commands.options import Parser
 from fast_style.config import ConfigError
 from fast_style.data.photos import DataError
@@ -28,7 +29,8 @@ MODULES = [*(name.replace("-", "_") for name in COMMANDS), "gallery"]
 
 
 def parser_of(module: str) -> Parser:
-    return importlib.import_module(f"fast_style.commands.{module}").parser()
+    name = module if module == "gallery" else f"fast_style.commands.{module}"
+    return importlib.import_module(name).parser()
 
 
 def failing(error: Exception) -> Callable[[], int]:
@@ -167,6 +169,18 @@ def test_no_help_speaks_of_scripts_that_an_installed_program_lacks(module: str) 
     assert "scripts/" not in parser_of(module).format_help()
 
 
+def test_a_script_names_the_scripts_beside_it(
+    monkeypatch: pytest.MonkeyPatch, repository: Path
+) -> None:
+    scripts = repository / "scripts"
+    monkeypatch.setattr(sys, "argv", [str(scripts / "train.py")])
+    assert program("check-data") == str(scripts / "check_data.py")
+    assert program("gallery") == str(scripts / "gallery.py")
+    assert program() == "fast-style"
+    monkeypatch.setattr(sys, "argv", [str(scripts.parent / "train.py")])
+    assert program("stylize") == "fast-style stylize"
+
+
 @pytest.mark.parametrize(
     ("called", "usage"),
     [
@@ -205,6 +219,34 @@ def test_the_version_and_the_module_can_be_run_without_loading_torch(tmp_path: P
     )
     assert result.stdout == f"fast-style {__version__}\n"
     assert not re.search(r"\| +(torch|PIL|numpy)$", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("from fast_style.commands import main; main(['--version'])", "PASSIVE"),
+        ("import torch; from fast_style.commands import main; main(['--version'])", None),
+        ("import fast_style; fast_style.Stylizer; fast_style.train", None),
+        ("import fast_style.commands.train", None),
+    ],
+)
+def test_a_program_tells_openmp_how_to_wait_and_the_library_leaves_the_environment_alone(
+    code: str, said: str | None
+) -> None:
+    before = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
+    show = "import os; was = dict(os.environ); {}; now = dict(os.environ)"
+    show += "; print(now.pop('OMP_WAIT_POLICY', None), now == was)"
+    command = [sys.executable, "-c", show.format(code)]
+    result = subprocess.run(command, capture_output=True, text=True, env=before, check=True)
+    assert result.stdout.splitlines()[-1] == f"{said} True"
+
+
+def test_a_wish_for_another_way_to_wait_is_respected() -> None:
+    code = "import os; from fast_style.commands import main; main(['--version'])"
+    command = [sys.executable, "-c", f"{code}; print(os.environ['OMP_WAIT_POLICY'])"]
+    environment = {**os.environ, "OMP_WAIT_POLICY": "ACTIVE"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert result.stdout.splitlines()[-1] == "ACTIVE"
 
 
 def test_a_models_name_gets_the_nearest_one_and_the_list(
@@ -250,7 +292,7 @@ def test_a_config_or_a_picture_is_no_model_and_is_called_what_it_is(tmp_path: Pa
     photo(0).save(tmp_path / "a.jpg")
     with pytest.raises(CheckpointError, match=r"is a config, not a model: fast-style train --conf"):
         load_model(tmp_path / "a.yaml")
-    with pytest.raises(CheckpointError, match=r"a\.jpg: is an image, not a model"):
+    with pytest.raises(CheckpointError, match=r"a\.jpg: is a JPEG, a picture and not a model"):
         load_model(tmp_path / "a.jpg")
 
 

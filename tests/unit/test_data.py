@@ -11,7 +11,6 @@ from kinds import READABLE, RED
 from PIL import Image
 from synthetic import photo, write_photos
 
-from fast_style import images as image_files
 from fast_style.data import (
     ContentBatch,
     ContentImages,
@@ -25,6 +24,7 @@ from fast_style.data import (
 from fast_style.data.cache import ImageCache, open_cache
 from fast_style.data.photos import find_images, scan_images
 from fast_style.images import open_rgb
+from fast_style.images import pictures as image_files
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -246,7 +246,7 @@ def test_no_images_at_all_are_refused() -> None:
 
 
 def cached(images: ContentImages, folder: Path) -> ContentImages:
-    """Give the same crops out of a cache."""
+    """Return the same crops out of a cache."""
     paths = [Path(path) for path in images.paths]
     return ContentImages(
         paths,

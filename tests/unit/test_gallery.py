@@ -121,7 +121,7 @@ def files_below(folder: Path) -> list[str]:
         (["--credits", "photos/photo-000.png"], "photo-000.png: cannot be read"),
         (["--credits", "empty.csv"], "empty.csv: has no column 'file'"),
         (["--credits", "credits.csv", "--photo", "photo-003"], "the credits name no licence"),
-        (["--credits", "credits.csv", "--photo", "photo-004"], "the credits say nothing of it"),
+        (["--credits", "credits.csv", "--photo", "photo-004"], "is not in the credits"),
         (["-o", "docs"], "docs: is a folder; name a file"),
         (["-o", "gone/gallery.md"], "there is no folder gone"),
         (["--megabytes", "0.001"], "choose a smaller --size"),

@@ -14,7 +14,7 @@ import torch
 from PIL import ExifTags, Image, ImageCms, features
 from synthetic import photo
 
-import fast_style.images.pictures as images
+import fast_style.images as images
 from fast_style.images import (
     ImageError,
     Picture,

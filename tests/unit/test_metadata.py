@@ -1,4 +1,4 @@
-"""What a file says of its picture: EXIF, XMP, IPTC and resolution, kept or lost with a note."""
+"""What a file holds beside its pixels: EXIF, XMP, IPTC and resolution, kept or lost with a note."""
 
 import io
 import struct

@@ -7,6 +7,7 @@ import torch
 from fast_style.checkpoints import files as checkpoint
 from fast_style.checkpoints.files import save_model
 from fast_style.commands import main
+from fast_style.config import places
 from fast_style.networks.transformer import TransformerNet
 
 CERTIFICATE = {"size": 256, "initial": "content", "steps": 63, "baseline_steps": 200}
@@ -20,6 +21,7 @@ CONFIG = {
 @pytest.fixture
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(checkpoint, "SHIPPED", tmp_path)
+    monkeypatch.setattr(places, "CONFIGS", tmp_path / "shipped-configs")
     return tmp_path
 
 
@@ -45,7 +47,7 @@ def test_each_model_is_a_line_of_a_table_and_configs_without_one_are_named(
         "name  style image      size",
         "bare  unknown          0.0 MB",
         "wave  styles/wave.jpg  0.0 MB",
-        "(fast-style models bare tells more of one)",
+        "(fast-style models bare describes one in full)",
     ]
     assert main(["models"]) == 0
     assert capsys.readouterr().out.splitlines() == table
@@ -58,6 +60,14 @@ def test_each_model_is_a_line_of_a_table_and_configs_without_one_are_named(
     assert capsys.readouterr().out.splitlines() == [
         *table,
         "a config but no model: sea (fast-style train --config configs/sea.yaml makes one)",
+    ]
+    (shipped / "shipped-configs").mkdir()
+    for name in ("wave", "lake"):
+        (shipped / "shipped-configs" / f"{name}.yaml").touch()
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        *table,
+        "a config but no model: lake, sea (fast-style train --config lake makes one)",
     ]
 
 
@@ -72,7 +82,7 @@ def test_a_named_model_is_described_with_its_style_photos_and_worth(
     assert capsys.readouterr().out.splitlines() == [
         "bare: width 4, 0.0 MB, steps unknown",
         "    style image  unknown",
-        "    trained on   photos of which the model says nothing",
+        "    trained on   photos that the model does not name",
         "    worth        not certified",
         "wave: width 4, 0.0 MB, 1,500 steps from starry",
         "    style image  styles/wave.jpg",
@@ -123,4 +133,4 @@ def test_metadata_of_any_shape_is_listed(
     assert main(["models"]) == 0
     capsys.readouterr()
     assert main(["models", "wave"]) == 0
-    assert "trained on   photos of which the model says nothing" in capsys.readouterr().out
+    assert "trained on   photos that the model does not name" in capsys.readouterr().out

@@ -1,6 +1,7 @@
-"""The names that `import fast_style` gives."""
+"""The names that `import fast_style` offers."""
 
 import ast
+import importlib
 import pydoc
 import subprocess
 import sys
@@ -53,3 +54,39 @@ def test_importing_it_imports_nothing_else() -> None:
     code = "import sys, fast_style; print({'torch', 'PIL', 'numpy'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"
+
+
+# What the modules of these names held before they became rooms.
+BEFORE = {
+    "config": """
+        BaselineConfig BaselineContentConfig BaselineLossConfig BaselineStyleConfig Config
+        ConfigError DataConfig LossConfig NetworkConfig OptimizationConfig RECIPES
+        StyleConfig TrainingConfig build config_from_dict flatten load_config load_recipe
+        load_yaml locate to_dict
+    """,
+    "images": """
+        EXTENSIONS ImageError Picture check_fits fill_transparent format_of from_float
+        from_linear_light image_to_tensor load_image nearest_format open_rgb read_picture
+        read_size resize resize_long_edge save_image scaled_size set_depth to_float
+        to_linear_light to_uint8 write_picture
+    """,
+    "data": """
+        ContentBatch ContentImages DataError Draw EndlessShuffle center_crop center_crops
+        content_batches decoded_edge fingerprint
+    """,
+    "training": """
+        Result default_run_dir train
+    """,
+    "stylization": """
+        PreserveColor Stylizer Tile begin_picture stylize_file stylize_picture
+    """,
+    "evaluation": """
+        Certificate ImageResult Initial TABLE_STEPS certify draw_plot format_table
+        training_objective
+    """,
+}
+
+
+@pytest.mark.parametrize(("room", "name"), [(r, n) for r, ns in BEFORE.items() for n in ns.split()])
+def test_a_public_import_path_of_before_still_works(room: str, name: str) -> None:
+    assert hasattr(importlib.import_module(f"fast_style.{room}"), name)

@@ -20,7 +20,7 @@ MakeConfig = Callable[..., Config]
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that goes only when it is set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -75,7 +75,7 @@ def test_a_plan_may_end_at_once() -> None:
 
 
 def pace_of(clock: Clock, *, seconds: float) -> Pace:
-    """Give the pace after ten steps of so many seconds, and a report of three that is due at 4."""
+    """Return the pace after ten steps of `seconds` each, and a report of 3 seconds at step 4."""
     pace = Pace(0, {"validation": 4})
     for step in range(1, 11):
         clock.now += 100 if step <= 2 else seconds  # it warms up
@@ -154,7 +154,7 @@ def test_an_impossible_limit_is_refused(
 
 
 class Watcher(NullMonitor):
-    """Keeps what a run says of its end, by step."""
+    """Keeps what a run reports of its end, by step."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

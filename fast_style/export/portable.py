@@ -1,0 +1,174 @@
+"""Running an exported model: ONNX Runtime or OpenVINO, NumPy and Pillow, and no PyTorch.
+
+`PortableStylizer("wave.onnx")(pixels)` is what `Stylizer` is for a .pth, for a whole image at once.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from fast_style.errors import UserError
+from fast_style.export.pixels import (
+    Floats,
+    Pixels,
+    from_linear_light,
+    like,
+    recolored,
+    resized,
+    to_float,
+    to_linear_light,
+    with_luma_of,
+)
+from fast_style.memory import available_ram
+
+Backend = Literal["onnxruntime", "openvino"]
+Precision = Literal["auto", "float32", "bf16"]
+PreserveColor = Literal["off", "luma", "histogram"]
+# (N, H, W, 3) uint8 or (N, 3, H, W) floats, as the model takes them, to the same.
+_Run = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+
+# What the maps of a whole image take, for each channel of the network's width.
+_BYTES_PER_PIXEL = 20
+
+
+class PortableStylizer:
+    """Applies an exported model to pixels.
+
+    `backend` is the program that runs it; "openvino" also computes in bf16, which `precision`
+    "auto" chooses where the CPU has it. The rest is as in `Stylizer`. Raises UserError.
+    """
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        backend: Backend = "onnxruntime",
+        precision: Precision = "float32",
+        strength: float = 1.0,
+        preserve_color: PreserveColor = "off",
+        size: int | None = None,
+    ) -> None:
+        path = Path(model)
+        if not path.is_file():
+            raise UserError(f"{path}: no such model file")
+        if not 0 <= strength <= 1:
+            raise UserError(f"strength {strength!r} is impossible: it must be between 0 and 1")
+        if backend == "openvino":
+            self._run, shape, self.about = _openvino(path, precision)
+        else:
+            if precision == "bf16":
+                raise UserError("precision bf16 needs backend openvino: ONNX Runtime has none")
+            self._run, shape, self.about = _onnxruntime(path)
+        self.takes_floats = len(shape) == 4 and shape[1] == 3
+        if not self.takes_floats and (len(shape) != 4 or shape[3] != 3):
+            raise UserError(f"{path}: is no model that fast-style export wrote: it takes {shape}")
+        fixed = shape[2:] if self.takes_floats else shape[1:3]
+        self._fixed = (fixed[0], fixed[1]) if all(isinstance(n, int) for n in fixed) else None
+        self._width = int(self.about.get("width", 32))
+        self._strength = strength
+        self._preserve_color = preserve_color
+        self._size = size
+
+    def output_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width of what an image of so many pixels becomes."""
+        if not self._size:
+            return height, width
+        scale = self._size / max(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """(H, W, 3) uint8 or uint16 -> the same type, at the size of `output_size`.
+
+        Raises UserError for a size that the model does not take, or that the memory does not hold.
+        """
+        height, width = self.output_size(*pixels.shape[:2])
+        self._check_size(height, width)
+        if pixels.shape[:2] != (height, width):
+            pixels = like(resized(to_float(pixels), height, width), pixels)
+        plain = self._strength == 1 and self._preserve_color == "off"
+        if self.takes_floats:
+            planes = np.ascontiguousarray(to_float(pixels).transpose(2, 0, 1))
+            stylized = self._run(planes[None])[0].transpose(1, 2, 0)
+        elif pixels.dtype == np.uint8:
+            stylized = self._run(np.ascontiguousarray(pixels)[None])[0]
+            if plain:
+                return stylized
+            stylized = to_float(stylized)
+        else:
+            raise UserError("this model takes 8 bits a channel: export it with --io float")
+        return like(self._finished(stylized, pixels), pixels)
+
+    def _check_size(self, height: int, width: int) -> None:
+        if self._fixed and self._fixed != (height, width):
+            of = "x".join(map(str, self._fixed))
+            raise UserError(
+                f"this model takes {of} pixels (height x width), not {height}x{width}: export it "
+                "without --size"
+            )
+        if height * width * self._width * _BYTES_PER_PIXEL > available_ram():
+            raise UserError(
+                f"{width}×{height} is too large for the memory there is: try a smaller --size, or "
+                "the model's .pth, which needs a quarter"
+            )
+
+    def _finished(self, stylized: Floats, pixels: Pixels) -> Floats:
+        if self._strength == 1 and self._preserve_color == "off":
+            return stylized
+        content = to_float(pixels)
+        if self._preserve_color == "luma":
+            stylized = with_luma_of(stylized, content)
+        elif self._preserve_color == "histogram":
+            # As of a picture of `pixels`' depth, which `Stylizer` has at this point.
+            stylized = recolored(to_float(like(stylized, pixels)), content)
+        stylized = stylized.clip(0, 1)
+        if self._strength == 1:
+            return stylized
+        photo, style = to_linear_light(content), to_linear_light(stylized)
+        return from_linear_light(photo + self._strength * (style - photo))
+
+
+def _onnxruntime(path: Path) -> tuple[_Run, list[Any], dict[str, str]]:
+    """Return what runs a model, the shape of what it takes, and what its file says of itself."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise UserError(f"{path}: running it needs pip install 'fast-style[export]'") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its classes are not public
+        raise UserError(f"{path}: cannot be run: {str(error).splitlines()[0]}") from None
+    (image,) = session.get_inputs()
+    about = dict(session.get_modelmeta().custom_metadata_map)
+    return lambda images: session.run(None, {image.name: images})[0], image.shape, about
+
+
+def _openvino(path: Path, precision: Precision) -> tuple[_Run, list[Any], dict[str, str]]:
+    """Do what `_onnxruntime` does."""
+    try:
+        import openvino
+    except ModuleNotFoundError:
+        raise UserError("backend openvino needs pip install 'fast-style[openvino]'") from None
+    core = openvino.Core()
+    able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    wanted = ("bf16" if "BF16" in able else "f32") if precision == "auto" else precision
+    if wanted == "bf16" and "BF16" not in able:
+        raise UserError("precision bf16: this CPU has none: use float32 or auto")
+    try:
+        model = core.read_model(path)
+        hint = {"INFERENCE_PRECISION_HINT": wanted.replace("float32", "f32")}
+        compiled = core.compile_model(model, "CPU", hint)
+    except RuntimeError as error:
+        raise UserError(f"{path}: cannot be run: {str(error).splitlines()[0]}") from None
+    shape = [
+        axis.get_length() if axis.is_static else str(axis) for axis in model.input(0).partial_shape
+    ]
+    about = dict(model.rt_info).get("framework", {})
+    about = {name: str(value.value) for name, value in about.items()}
+    return lambda images: compiled(images)[0], shape, about

@@ -1,0 +1,48 @@
+"""How an output is written, what became of it, and whether it is there already."""
+
+from dataclasses import dataclass
+
+from fast_style.images import metadata
+from fast_style.images.decoding import ImageError, opened
+from fast_style.stylization.jobs import STREAM, Job
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Saving:
+    """How pictures are written: see `write_picture` and, for `depth`, `stylize_file`.
+
+    `file_format` (Pillow's name) is that of streams; a file's extension is its own. By default a
+    stream has the picture's own format, or PNG where that does not hold `depth`. `made_with` is a
+    digest of all settings, by which `is_finished` knows an output again.
+    """
+
+    file_format: str | None = None
+    quality: int = 95
+    depth: int | None = None
+    keep_metadata: bool = False
+    made_with: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What became of a job: the output's width and height, seconds of work, notes, the error."""
+
+    job: Job
+    size: tuple[int, int] | None = None
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+
+def is_finished(job: Job, made_with: str) -> bool:
+    """Return whether a job's output is there, and was not made with other settings.
+
+    An output that records no settings, as a BMP or another program's file, counts as finished.
+    """
+    if job.output == STREAM or not job.output.exists():
+        return False
+    try:
+        with opened(job.output) as (_, image):
+            return metadata.made_with(image) in ("", made_with)
+    except ImageError:
+        return True

@@ -1,0 +1,3 @@
+from fast_style.commands.new import main
+
+raise SystemExit(main())
