@@ -82,6 +82,8 @@ RUN = {
     ),
 }
 NOT_RUN = {
+    "fast-style new painting.jpg photos/": "tests/e2e/test_new.py does",
+    "fast-style export --model wave -o wave.onnx": "tests/unit/test_export_onnx.py does",
     "tensorboard --logdir checkpoints": "a server of another project",
     "make demo": "makes an environment, and trains for minutes",
     "make test": "is this suite",
