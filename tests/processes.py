@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -102,20 +103,27 @@ def run(
     args: Sequence[object], *, timeout: float = 120, stdout: IO[Any] | None = None, **options: Any
 ) -> "subprocess.CompletedProcess[str]":
     """Run a Python process to its end; return its exit code, and what it wrote."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = start(args, stdout=stdout or out, stderr=err, **options)
+    out, into_out = os.pipe()
+    err, into_err = os.pipe()
+    with ThreadPoolExecutor(2) as pool:
+        written = [pool.submit(_read, handle) for handle in (out, err)]
         try:
-            process.wait(timeout=timeout)
+            process = start(args, stdout=stdout or into_out, stderr=into_err, **options)
+        finally:
+            os.close(into_out)
+            os.close(into_err)
+        try:
+            code = process.wait(timeout=timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
             raise
-        texts = []
-        for file in (out, err):
-            file.seek(0)
-            texts.append(file.read().decode().replace("\r\n", "\n"))
-    assert process.returncode is not None
-    return subprocess.CompletedProcess(process.args, process.returncode, *texts)
+        return subprocess.CompletedProcess(process.args, code, *(text.result() for text in written))
+
+
+def _read(handle: int) -> str:
+    with os.fdopen(handle) as file:
+        return file.read()
 
 
 def children_of(pid: int) -> dict[int, dict[str, str]]:
