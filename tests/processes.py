@@ -253,6 +253,10 @@ def _become(request: Mapping[str, Any], files: Sequence[int], connection: socket
     for target, file in enumerate(files):
         os.dup2(file, target)
         os.close(file)
+    # The old ones know of other files, and whether one could seek in these.
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, errors="backslashreplace", closefd=False)
     if request["new_session"]:
         os.setsid()
     os.chdir(request["cwd"])

@@ -84,7 +84,9 @@ RUN = {
 NOT_RUN = {
     "fast-style new painting.jpg photos/": "tests/e2e/test_new.py does",
     "fast-style stylize --model wave clip.mp4 -o out.mp4": "tests/unit/test_stylize_clips.py does",
-    "fast-style evaluate --model wave --images photos/ --card": "tests/unit/test_report_card.py does",
+    "fast-style evaluate --model wave --images photos/ --card": (
+        "tests/unit/test_report_card.py does"
+    ),
     "fast-style evaluate --model my --against other.pth --images photos/ --sheet both.png": (
         "tests/unit/test_report_card.py does"
     ),
