@@ -18,7 +18,7 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
     clips.add_argument(
         "--pixel-format",
         metavar="NAME",
-        help="how colours are stored, as FFmpeg names it: yuv444p (default: the codec's usual)",
+        help="FFmpeg's pixel format, for example yuv444p (default: the codec's usual)",
     )
     clips.add_argument(
         "--steady",

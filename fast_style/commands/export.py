@@ -44,7 +44,9 @@ def parser() -> Parser:
             "--model wave -o wave/model.safetensors",
         ),
     )
-    parser.add_argument("--model", required=True, help="a model's name, or the path of its file")
+    parser.add_argument(
+        "--model", required=True, help="model to export: its name, its file, or a run's folder"
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -54,10 +56,12 @@ def parser() -> Parser:
         help="file to write, a .onnx, .pt2 or .safetensors",
     )
     parser.add_argument(
-        "--licence", metavar="TEXT", help="what the file says of it (default: what the model says)"
+        "--licence", metavar="TEXT", help="licence text to store in the file (default: the model's)"
     )
     parser.add_argument(
-        "--half", action="store_true", help="store float16, half the bytes (default: float32)"
+        "--half",
+        action="store_true",
+        help="store the weights as float16, half the size; not for .pt2 (default: float32)",
     )
     onnx = parser.add_argument_group("of .onnx")
     onnx.add_argument(
@@ -70,10 +74,14 @@ def parser() -> Parser:
         "--size",
         type=_size,
         metavar="HxW",
-        help="one size, for runtimes that know no arithmetic on shapes (default: any)",
+        help="the only input size, for runtimes without dynamic shapes (default: any)",
     )
     onnx.add_argument(
-        "--opset", type=int, default=_OPSET, help=f"13 to 24 (default: {_OPSET})", metavar="N"
+        "--opset",
+        type=int,
+        default=_OPSET,
+        help=f"ONNX opset, 13 to 24 (default: {_OPSET})",
+        metavar="N",
     )
     onnx.add_argument(
         "--edge",

@@ -70,7 +70,7 @@ def parser() -> Parser:
         type=_minutes,
         default=30.0,
         metavar="M",
-        help="minutes until the model is done, up to those of a week (default: 30)",
+        help="minutes until the model is done, at most 10080, a week (default: 30)",
     )
     parser.add_argument(
         "--strength",

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """Apply a trained network to photos, of any size and any number.
 
-IMAGE is a file, a folder, a quoted glob, or - for standard input. Outputs that were made with the
+IMAGE is a photo, a clip, numbered frames (frames/%04d.png), a folder, a quoted glob, or - for
+standard input; clips need fast-style[video]. Outputs that were made with the
 same settings are skipped, so the same command goes on where it was interrupted. To share the images
 among N processes: torchrun --nproc-per-node N -m fast_style stylize ...
 """
@@ -124,8 +125,8 @@ def parser() -> Parser:
         "--preserve-color",
         choices=("off", "luma", "histogram"),
         default="off",
-        help="colours to keep of the photo: luma keeps each pixel's and changes its luma alone, "
-        "histogram keeps their mean and spread (default: off)",
+        help="luma: keep the photo's colours and take the brightness alone from the style; "
+        "histogram: match the photo's mean colour and spread (default: off)",
     )
     look.add_argument(
         "--size",

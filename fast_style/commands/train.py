@@ -86,8 +86,8 @@ def parser() -> Parser:
         "--max-minutes",
         type=float,
         metavar="MINUTES",
-        help="time limit of the run, all resumptions together, above 0: as many steps are planned, "
-        "up to training.steps, as fit into it (default: no limit)",
+        help="end within this many minutes, counting those before a resumption: as many steps as "
+        "fit are planned, at most training.steps (default: no limit)",
     )
     add_set(parser, of="config", example="training.steps=300")
     add_keys(parser)
