@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 STYLES = Path(__file__).parents[2] / "styles"
 # Drawn in three seconds; the styles of strokes, which share their code, take up to a minute.
@@ -66,7 +66,11 @@ def test_a_style_is_drawn_alike_to_the_byte_in_two_processes(
 
 @pytest.mark.slow
 def test_another_seed_draws_a_variation(repository: Path, tmp_path: Path) -> None:
-    for seed in ("0", "1"):
-        result = draw(FAST, "--seed", seed, "-o", str(tmp_path / seed), cwd=repository)
-        assert result.returncode == 0, result.stderr
-    assert (tmp_path / "0/candy.jpg").read_bytes() != (tmp_path / "1/candy.jpg").read_bytes()
+    result = draw(FAST, "--seed", "1", "-o", str(tmp_path), cwd=repository)
+    assert result.returncode == 0, result.stderr
+    with Image.open(tmp_path / "candy.jpg") as other, Image.open(STYLES / "candy.jpg") as drawn:
+        # Another machine's rounding would move a few pixels by a few levels.
+        difference = (
+            ImageChops.difference(other, drawn).convert("L").resize((1, 1), Image.Resampling.BOX)
+        )
+    assert difference.getpixel((0, 0)) > 20
