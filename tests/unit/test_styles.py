@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageChops
 
 STYLES = Path(__file__).parents[2] / "styles"
 # Drawn in three seconds; the styles of strokes, which share their code, take up to a minute.
