@@ -48,10 +48,10 @@ def test_the_paintings_stay_out_of_the_repository(repository: Path) -> None:
         assert f"/styles/{name}.jpg" in ignored
 
 
-@pytest.mark.parametrize("name", [FAST, pytest.param("mosaic", marks=pytest.mark.slow)])
 def test_a_style_is_drawn_alike_to_the_byte_in_two_processes(
-    repository: Path, tmp_path: Path, name: str
+    repository: Path, tmp_path: Path
 ) -> None:
+    name = FAST
     folders = [tmp_path / "a", tmp_path / "b"]
     with ThreadPoolExecutor() as pool:
         results = pool.map(lambda folder: draw(name, "-o", str(folder), cwd=repository), folders)
@@ -62,6 +62,21 @@ def test_a_style_is_drawn_alike_to_the_byte_in_two_processes(
         assert result.stdout.startswith(f"{target}: 1440x1080, ")
         drawn.append(target.read_bytes())
     assert drawn[0] == drawn[1]
+
+
+def test_a_slow_style_is_drawn_alike_in_two_processes(repository: Path) -> None:
+    code = (
+        "import sys, styles.draw.mosaic as mosaic\n"
+        "mosaic.HEIGHT, mosaic.WIDTH = 270, 360\n"  # at full size a minute
+        "sys.stdout.buffer.write(mosaic.draw(0).tobytes())"
+    )
+    command = [sys.executable, "-c", code]
+    first, second = (
+        subprocess.run(command, cwd=repository, capture_output=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert len(first) == 270 * 360 * 3
+    assert first == second
 
 
 @pytest.mark.slow
