@@ -15,18 +15,16 @@ from fast_style.checkpoints.files import CheckpointError, find_model, shipped_mo
 from fast_style.commands import check_writable, run
 from fast_style.commands.clips import has_clips, stylize_clips
 from fast_style.commands.stylize_options import (
-    check_manifest,
     check_numbers,
     parser,
-    saving_of,
-    settings_digest,
+    planned,
 )
 from fast_style.errors import UserError
 from fast_style.images import ImageError, format_of, table
 from fast_style.stylization import Stylizer
 from fast_style.stylization.batch import run_jobs
 from fast_style.stylization.batch_report import BatchReport
-from fast_style.stylization.jobs import STREAM, Job, count_left_out, find_inputs, plan_jobs
+from fast_style.stylization.jobs import STREAM, Job, count_left_out, find_inputs
 from fast_style.stylization.outputs import Saving, is_finished
 from fast_style.stylization.sheets import save_contact_sheet
 
@@ -111,17 +109,7 @@ def _prepare(
         found = "several --model need --sheet" if options.model else "--model is missing"
         raise CheckpointError(f"{found}; --model names one, as in --model wave")
     model = find_model(options.model[0])
-    jobs, errors = plan_jobs(
-        options.images,
-        model.stem,
-        output=options.output,
-        extension=options.format and f".{options.format}",
-        recursive=options.recursive,
-        overwrite=options.overwrite,
-    )
-    saving = saving_of(options, jobs, made_with=settings_digest(model, options))
-    if options.manifest:
-        check_manifest(options.manifest, model, jobs)
+    jobs, errors, saving = planned(options, model)
     return _load(model, options, size=options.size), jobs, errors, saving
 
 

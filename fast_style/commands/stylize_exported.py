@@ -16,11 +16,9 @@ import numpy as np
 
 from fast_style.commands import run
 from fast_style.commands.stylize_options import (
-    check_manifest,
     check_numbers,
     parser,
-    saving_of,
-    settings_digest,
+    planned,
 )
 from fast_style.errors import UserError
 from fast_style.export.pixels import filled, resized_alpha
@@ -32,7 +30,7 @@ from fast_style.images.metadata import Metadata, read_metadata
 from fast_style.images.writing import unwritable, write_arrays
 from fast_style.memory import is_memory_error
 from fast_style.stylization.batch_report import BatchReport
-from fast_style.stylization.jobs import STREAM, Job, plan_jobs
+from fast_style.stylization.jobs import STREAM, Job
 from fast_style.stylization.outputs import Result, Saving, is_finished
 
 
@@ -90,17 +88,7 @@ def _prepare(
         raise UserError(f"--edge {options.edge}: {model} was exported with --edge {edge}")
     if options.depth == 16 and not stylizer.takes_floats:
         raise UserError(f"--depth 16: {model} takes 8 bits: export it with --io float")
-    jobs, errors = plan_jobs(
-        options.images,
-        model.stem,
-        output=options.output,
-        extension=options.format and f".{options.format}",
-        recursive=options.recursive,
-        overwrite=options.overwrite,
-    )
-    saving = saving_of(options, jobs, made_with=settings_digest(model, options))
-    if options.manifest:
-        check_manifest(options.manifest, model, jobs)
+    jobs, errors, saving = planned(options, model)
     return stylizer, jobs, errors, saving
 
 

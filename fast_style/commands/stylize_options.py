@@ -14,7 +14,7 @@ from fast_style.files import digest
 from fast_style.images import rowwise, table
 from fast_style.images.encoding import format_of
 from fast_style.images.table import EXTENSIONS
-from fast_style.stylization.jobs import STREAM, Job
+from fast_style.stylization.jobs import STREAM, Job, plan_jobs
 from fast_style.stylization.outputs import Saving
 
 if TYPE_CHECKING:
@@ -213,6 +213,22 @@ def check_manifest(manifest: Path, model: Path, jobs: Sequence[Job]) -> None:
     for what, paths in used.items():
         if any(path != STREAM and path.exists() and manifest.samefile(path) for path in paths):
             raise UserError(f"--manifest {manifest}: is {what}: name another file")
+
+
+def planned(options: Namespace, model: Path) -> tuple[list[Job], list[OSError], Saving]:
+    """Plan a job for each image, and how outputs are saved; the errors are those of `plan_jobs`."""
+    jobs, errors = plan_jobs(
+        options.images,
+        model.stem,
+        output=options.output,
+        extension=options.format and f".{options.format}",
+        recursive=options.recursive,
+        overwrite=options.overwrite,
+    )
+    saving = saving_of(options, jobs, made_with=settings_digest(model, options))
+    if options.manifest:
+        check_manifest(options.manifest, model, jobs)
+    return jobs, errors, saving
 
 
 def saving_of(options: Namespace, jobs: Sequence[Job], *, made_with: str) -> Saving:
