@@ -1,3 +1,6 @@
-from fast_style.commands.new import main
+import sys
 
-raise SystemExit(main())
+from fast_style.commands import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["new", *sys.argv[1:]]))
