@@ -8,11 +8,12 @@ The layers are written in the form that runs fast, in the channels-last layout; 
 textbook layer that its docstring names, with the textbook layer's parameters.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 # "transposed" is what Johnson et al. have, and some other projects' networks; it leaves a
 # checkerboard, so networks trained here are "nearest".
@@ -235,12 +236,57 @@ def conv2d_channels_last(
 
 def replicate_one(x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, H+2, W+2): replication padding by 1."""
+    if _is_slow_in_torch(x):
+        return cast(Tensor, _Mirror.apply(x, 1, 0))
     x = torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
     return torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
 
 
 def _reflect(x: Tensor, padding: int) -> Tensor:
+    if _is_slow_in_torch(x):
+        return cast(Tensor, _Mirror.apply(x, padding, 1))
     return F.pad(x, (padding,) * 4, mode="reflect")
+
+
+def _is_slow_in_torch(x: Tensor) -> bool:
+    """Whether torch pads in float32 and copies there and back: on a CPU, under autocast."""
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16
+
+
+class _Mirror(torch.autograd.Function):
+    """(N, C, H, W) -> (N, C, H + 2 P, W + 2 P): P mirrored pixels around the map.
+
+    The outermost `inset` pixels are left out: reflection padding is an inset of 1; with 0 a padding
+    by one pixel is replication.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: int, inset: int) -> Tensor:
+        ctx.padding, ctx.inset = p, k = padding, inset
+        n, c, h, w = x.shape
+        padded = torch.empty(
+            (n, c, h + 2 * p, w + 2 * p), dtype=x.dtype, memory_format=torch.channels_last
+        )
+        padded[..., p:-p, p:-p] = x
+        padded[..., p:-p, :p] = x[..., k : p + k].flip(-1)
+        padded[..., p:-p, -p:] = x[..., w - p - k : w - k].flip(-1)
+        padded[..., :p, :] = padded[..., p + k : 2 * p + k, :].flip(-2)
+        padded[..., -p:, :] = padded[..., h - k : h + p - k, :].flip(-2)
+        return padded
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        p, k = ctx.padding, ctx.inset
+        rows = gradient[..., p:-p, :].clone(memory_format=torch.channels_last)
+        h = rows.shape[-2]
+        rows[..., k : p + k, :] += gradient[..., :p, :].flip(-2)
+        rows[..., h - p - k : h - k, :] += gradient[..., -p:, :].flip(-2)
+        folded = rows[..., p:-p].clone(memory_format=torch.channels_last)
+        w = folded.shape[-1]
+        folded[..., k : p + k] += rows[..., :p].flip(-1)
+        folded[..., w - p - k : w - k] += rows[..., -p:].flip(-1)
+        return folded, None, None
 
 
 def _repeat(bias: Tensor | None, times: int) -> Tensor | None:
