@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": "compare a network with the baseline",
     "sweep": "try settings of a config side by side",
     "models": "list the shipped models, or describe one",
+    "distill": "teach a faster network what a trained one does",
     "convert": "rewrite another project's model as one of this program",
     "export": "write a model for other programs: ONNX, .pt2, safetensors",
     "check-data": "check folders of photos before a training",
