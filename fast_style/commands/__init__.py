@@ -21,6 +21,7 @@ COMMANDS = {
     "new": "from a picture and photos to a model, in one command",
     "train": "train a network for a style image",
     "stylize": "apply a trained network to photos",
+    "live": "stylize a camera live, in a window",
     "optimize": "optimise one image by a recipe: the slow baseline",
     "evaluate": "compare a network with the baseline",
     "sweep": "try settings of a config side by side",
