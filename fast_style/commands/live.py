@@ -41,12 +41,7 @@ def parser() -> Parser:
     parser = command_parser(
         "live",
         __doc__,
-        examples=(
-            "",
-            "--model wave ink --fps 20",
-            "--input test --output out.mp4 --seconds 5",
-            "--input /dev/video2 --output /dev/video10",
-        ),
+        examples=("--model wave ink --fps 20", "--input test --output out.mp4 --seconds 5"),
     )
     parser.add_argument(
         "--model",
