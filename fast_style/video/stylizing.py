@@ -177,7 +177,7 @@ def _plan(
         copied=(),
         notes=(),
     )
-    notes = []
+    notes: list[str] = []
     if is_pattern(output):
         return replace(plan, notes=tuple(notes))
     container = container_of(output)
