@@ -13,6 +13,7 @@ from fast_style.checkpoints.files import load_model, save_model
 from fast_style.commands import main
 from fast_style.config import Config, ConfigError
 from fast_style.data import ContentImages
+from fast_style.export.program import ExportableNet
 from fast_style.networks.building import build_network
 from fast_style.networks.patch import PatchNet, grown_from
 from fast_style.networks.streaming import Edge, StreamingTransformer
@@ -167,3 +168,18 @@ def test_training_goes_on_with_one_of_its_own_kind_only(
         initial_network(tiny_config({"training.init_from": str(fast)}))
     auto = with_start(tiny_config({**changes, "training.init_from": "auto"}))
     assert auto.training.init_from is None
+
+
+def test_its_program_and_its_safetensors_give_its_picture(tmp_path: Path) -> None:
+    net, stylizer = network(), Stylizer(network(), device="cpu")
+    path = save_model(tmp_path / "fast.pth", net)
+    output = tmp_path / "hub" / "model.safetensors"
+    output.parent.mkdir()
+    assert main(["export", "--model", str(path), "-o", str(output)]) == 0
+    assert type(load_model(output).network) is PatchNet
+    for size in ((1, 3, 5, 7), (2, 3, 40, 33)):
+        image = torch.rand(size)
+        with torch.no_grad():
+            picture = ExportableNet(net)(image)
+        assert (picture - stylizer(image)).abs().max() <= 0.02 / 255
+        assert torch.equal(Stylizer(output, device="cpu")(image), stylizer(image))
