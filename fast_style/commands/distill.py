@@ -71,7 +71,7 @@ def parser() -> Parser:
         "--precision",
         choices=("auto", "float32", "bf16"),
         default="auto",
-        help="of the networks while they run (default: bf16 where the device computes with it)",
+        help="of the networks; auto is bf16 where the device computes with it (default: auto)",
     )
     add_device(parser)
     return parser

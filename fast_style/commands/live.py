@@ -92,7 +92,7 @@ def parser() -> Parser:
         "--precision",
         choices=("auto", "float32", "bf16", "fp16"),
         default="auto",
-        help="of the network (default: auto, bf16 where the device computes with it)",
+        help="of the network; auto is bf16 where the device computes with it (default: auto)",
     )
     add_device(parser)
     return parser

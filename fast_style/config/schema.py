@@ -189,11 +189,6 @@ class LossConfig:
 class NetworkConfig:
     """The transformer network."""
 
-    kind: Literal["residual", "patch"] = key(
-        "residual",
-        doc="The family: residual is Johnson et al.'s; patch is the fast one, for live pictures, "
-        "which `fast-style distill` teaches what a residual one does.",
-    )
     width: int | None = number(
         None,
         1,
@@ -209,6 +204,11 @@ class NetworkConfig:
         64,
         doc="Residual blocks at a quarter of the size.",
         source="Johnson et al. 2016, supplement, table 1",
+    )
+    kind: Literal["residual", "patch"] = key(
+        "residual",
+        doc="The family: residual is Johnson et al.'s; patch is the fast one, for live pictures, "
+        "which `fast-style distill` teaches what a residual one does.",
     )
 
 
