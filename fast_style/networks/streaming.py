@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fast_style.images import to_float
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import (
     OUTPUT_SCALE,
     ConvBlock,
@@ -103,7 +104,11 @@ class StreamingTransformer:
         self._decoder_border: Border = "replicate" if upsampling == "nearest" else "zeros"
         rewrite = partial(upsample_kernel, upsampling=upsampling)
         self._decoder = [self._layer(block.conv, block.norm, rewrite) for block in decoder]
-        self._head = self._layer(network.head, None, two_by_two_kernel)
+        # Both heads give squares of 2x2 pixels: from a map at full resolution, or at half of it.
+        if isinstance(network, PatchNet):
+            self._head = self._layer(network.head, None)
+        else:
+            self._head = self._layer(network.head, None, two_by_two_kernel, stride=2)
 
     @torch.inference_mode()
     def strips(
@@ -137,13 +142,15 @@ class StreamingTransformer:
         conv: nn.Conv2d,
         norm: InstanceNorm | None,
         rewrite: Callable[[Tensor], Tensor] = lambda kernel: kernel,
+        *,
+        stride: int | None = None,
     ) -> "_Layer":
         kernel = conv.weight.detach().to(self.device, torch.float64)
         if norm is None:
             assert conv.bias is not None
             bias = conv.bias.detach().to(self.device, torch.float64)
             kernel = _channels_last(rewrite(kernel * OUTPUT_SCALE))
-            return _Layer(kernel=kernel, stride=2, bias=bias * OUTPUT_SCALE)
+            return _Layer(kernel=kernel, stride=stride or 1, bias=bias * OUTPUT_SCALE)
         gamma = norm.weight.detach().to(self.device, torch.float64)
         beta = norm.bias.detach().to(self.device, torch.float64)
         kernel = kernel * torch.where(gamma < 0, -1.0, 1.0)[:, None, None, None]
@@ -158,20 +165,21 @@ class StreamingTransformer:
 
     def _encode(self, image: Tensor, plan: "_Plan", recompute: bool) -> "_Stream":
         """Run the encoder; return the residual stream at a quarter of the edge."""
-        conv1, conv2, conv3 = self._encoder
+        first, *others = self._encoder
         rows = _ImageRows(image, plan, self.device, edge=self._edge)
-        full = _Maps(
-            lambda i: _convolve(rows.strip(i), conv1.kernel),
+        # A first layer that is the only one makes the trunk, which is held in the maps' type.
+        dtype = torch.float32 if others else self.dtype
+        maps = _Maps(
+            lambda i: _convolve(rows.strip(i), first.kernel, stride=first.stride).to(dtype),
             len(plan),
-            chunk=plan.chunk,
-            hold=not recompute,
+            chunk=plan.chunk // first.stride,
+            hold=not (recompute and others),
         )
-        norm = full.normalization(conv1)
-        half = self._after(full, norm, conv2, margin=(1, 0))
-        norm = half.normalization(conv2)
-        trunk = self._after(half, norm, conv3, margin=(1, 0))
-        norm = trunk.normalization(conv3)
-        return _Stream.from_maps(trunk, norm)
+        norm = maps.normalization(first)
+        for layer in others:
+            maps = self._after(maps, norm, layer, margin=(1, 0))
+            norm = maps.normalization(layer)
+        return _Stream.from_maps(maps, norm)
 
     def _residual(self, stream: "_Stream") -> "_Stream":
         """Run the residual blocks; each branch is added while the next block reads the stream."""
@@ -185,35 +193,43 @@ class StreamingTransformer:
 
     def _decode(self, stream: "_Stream", recompute: bool) -> Iterator[Strip]:
         """Run the decoder and the head."""
-        (up1, up2), border = self._decoder, self._decoder_border
-        kernel, bias = up1.folded(stream.offset, self.dtype)
+        (first, *others), border = self._decoder, self._decoder_border
+        kernel, bias = first.folded(stream.offset, self.dtype)
         half = _Maps(
             lambda i: _to_space(_convolve(stream.take(i, border), kernel, bias)),
             len(stream),
             chunk=2 * stream.chunk,
         )
-        norm1 = half.normalization(up1)
-        kernel2, bias2 = up2.folded(norm1.threshold, self.dtype, scale=norm1.scale)
-        full = _Maps(
-            lambda i: _to_space(
-                _convolve(half.activated(i, norm1, (1, 1), self.dtype, border), kernel2, bias2)
-            ),
-            len(half),
-            chunk=2 * half.chunk,
-            hold=not recompute,
-        )
-        norm2 = full.normalization(up2)
-        kernel3, bias3 = self._head.folded(norm2.threshold, self.dtype, scale=norm2.scale)
-        margin = kernel3.shape[-1] // 2 - 1
+        maps, norm = half, half.normalization(first)
+        for layer in others:
+            maps = self._upsampled(maps, norm, layer, hold=not recompute)
+            norm = maps.normalization(layer)
+        kernel, bias = self._head.folded(norm.threshold, self.dtype, scale=norm.scale)
+        margin = (kernel.shape[-1] - self._head.stride) // 2
         # What the bias loses to the rounding of the maps' type would be a tint.
-        rest = 0.5 + (bias3 - bias3.to(self.dtype).double()).float()
-        for i in range(len(full)):
-            padded = full.activated(i, norm2, (margin, margin), self.dtype, consume=True)
+        rest = 0.5 + (bias - bias.to(self.dtype).double()).float()
+        for i in range(len(maps)):
+            padded = maps.activated(i, norm, (margin, margin), self.dtype, consume=True)
             half.forget_before(i)
-            squares = _convolve(padded, kernel3, bias3, 2).float() + rest
+            squares = _convolve(padded, kernel, bias, self._head.stride).float() + rest
             h, w, channels = squares.shape
             strip = squares.view(h, w, 2, 2, channels // 4).permute(0, 2, 1, 3, 4)
             yield strip.reshape(2 * h, 2 * w, channels // 4)
+
+    def _upsampled(
+        self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", *, hold: bool
+    ) -> "_Maps":
+        """Normalize, rectify and upsample maps, strip by strip as they are asked for."""
+        kernel, bias = layer.folded(norm.threshold, self.dtype, scale=norm.scale)
+        border = self._decoder_border
+        return _Maps(
+            lambda i: _to_space(
+                _convolve(maps.activated(i, norm, (1, 1), self.dtype, border), kernel, bias)
+            ),
+            len(maps),
+            chunk=2 * maps.chunk,
+            hold=hold,
+        )
 
     def _after(
         self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", margin: tuple[int, int]

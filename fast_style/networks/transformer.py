@@ -8,7 +8,7 @@ The layers are written in the form that runs fast, in the channels-last layout; 
 textbook layer that its docstring names, with the textbook layer's parameters.
 """
 
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +35,9 @@ class TransformerNet(nn.Module):
     many. 1,679,235 parameters at width 32, 424,899 at width 16.
     """
 
+    # The family's name in a config; a model file without one holds this family.
+    kind: ClassVar[str] = "residual"
+
     def __init__(
         self,
         width: int = 32,
@@ -48,20 +51,31 @@ class TransformerNet(nn.Module):
         self.width = width
         self.num_residual_blocks = num_residual_blocks
         self.upsampling = upsampling
-        self.encoder = nn.Sequential(
+        self.encoder = self._build_encoder()
+        self.residual_blocks = nn.Sequential(
+            *(ResidualBlock(4 * width) for _ in range(num_residual_blocks))
+        )
+        self.decoder = self._build_decoder()
+        # Johnson et al. end in a scaled tanh; a linear head keeps colours from going dull.
+        self.head = self._build_head()
+
+    def _build_encoder(self) -> nn.Sequential:
+        width = self.width
+        return nn.Sequential(
             ConvBlock(3, width, kernel_size=9),
             ConvBlock(width, 2 * width, kernel_size=3, stride=2),
             ConvBlock(2 * width, 4 * width, kernel_size=3, stride=2),
         )
-        self.residual_blocks = nn.Sequential(
-            *(ResidualBlock(4 * width) for _ in range(num_residual_blocks))
+
+    def _build_decoder(self) -> nn.Sequential:
+        width = self.width
+        return nn.Sequential(
+            UpsampleBlock(4 * width, 2 * width, self.upsampling),
+            UpsampleBlock(2 * width, width, self.upsampling),
         )
-        self.decoder = nn.Sequential(
-            UpsampleBlock(4 * width, 2 * width, upsampling),
-            UpsampleBlock(2 * width, width, upsampling),
-        )
-        # Johnson et al. end in a scaled tanh; a linear head keeps colours from going dull.
-        self.head = nn.Conv2d(width, 3, kernel_size=9)
+
+    def _build_head(self) -> nn.Conv2d:
+        return nn.Conv2d(self.width, 3, kernel_size=9)
 
     def spec(self) -> dict[str, Any]:
         """Return the description from which `networks.building` builds this network again."""
@@ -76,7 +90,7 @@ class TransformerNet(nn.Module):
         # Photos have mean and spread; centred input keeps low precision precise.
         x = pad_to_stride(images - 0.5).contiguous(memory_format=torch.channels_last)
         x = self.decoder(self.residual_blocks(self.encoder(x)))
-        x = _reflect(x, self.head.kernel_size[0] // 2)
+        x = reflect(x, self.head.kernel_size[0] // 2)
         x = conv2d_two_by_two(x, self.head.weight, self.head.bias) * OUTPUT_SCALE + 0.5
         return x[..., :height, :width]
 
@@ -90,7 +104,7 @@ class ConvBlock(nn.Module):
         self.norm = InstanceNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(_reflect(x, self.conv.kernel_size[0] // 2))
+        x = self.conv(reflect(x, self.conv.kernel_size[0] // 2))
         return F.relu(self.norm(x), inplace=True)
 
 
@@ -105,8 +119,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = InstanceNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(_reflect(x, 1))), inplace=True)
-        return x + self.norm2(self.conv2(_reflect(y, 1)))
+        y = F.relu(self.norm1(self.conv1(reflect(x, 1))), inplace=True)
+        return x + self.norm2(self.conv2(reflect(y, 1)))
 
 
 class UpsampleBlock(nn.Module):
@@ -242,7 +256,8 @@ def replicate_one(x: Tensor) -> Tensor:
     return torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
 
 
-def _reflect(x: Tensor, padding: int) -> Tensor:
+def reflect(x: Tensor, padding: int) -> Tensor:
+    """(N, C, H, W) -> the same with `padding` mirrored pixels on each side."""
     if _is_slow_in_torch(x):
         return cast(Tensor, _Mirror.apply(x, padding, 1))
     return F.pad(x, (padding,) * 4, mode="reflect")

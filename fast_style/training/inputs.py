@@ -37,7 +37,7 @@ _NUM_PREVIEWS = 4
 _PREVIEW_EDGE = 384
 _AUTO = Path("auto")
 # What a network and the one that it begins with have in common.
-_SHAPE = ("width", "num_residual_blocks")
+_SHAPE = ("kind", "width", "num_residual_blocks")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

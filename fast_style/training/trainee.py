@@ -14,6 +14,7 @@ from fast_style.devices import autocast
 from fast_style.images import to_float
 from fast_style.networks.vgg import VGGFeatures
 from fast_style.objective.losses import TERMS, Losses, PerceptualLoss
+from fast_style.objective.stability import Disturbance, draw_disturbance
 from fast_style.training.inputs import Inputs
 from fast_style.training.measures import SMALLEST, card_scalars
 from fast_style.training.schedule import Plan, first_steps, learning_rate_at
@@ -33,14 +34,19 @@ def train_step(
     dtype: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler,
     max_gradient_norm: float = math.inf,
+    disturbance: Disturbance | None = None,
 ) -> tuple[Losses, Tensor]:
     """Make one update on (N, 3, S, S) content images; return the losses and the gradient's norm.
 
-    The scaler leaves the weights as they are where a gradient is not finite.
+    The scaler leaves the weights as they are where a gradient is not finite. With a `disturbance`
+    the losses have a stability.
     """
     with autocast(content.device, dtype):
-        stylized = network(content)
-        losses = criterion(stylized, criterion.content_targets(content))
+        stylized, instability = network(content), None
+        if disturbance is not None:
+            again = network(disturbance.of(content))
+            instability = disturbance.difference(stylized, again)
+        losses = criterion(stylized, criterion.content_targets(content), instability=instability)
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(losses.total).backward()
     scaler.unscale_(optimizer)
@@ -109,6 +115,7 @@ class Trainee:
             dtype=self.inputs.dtype,
             scaler=self.scaler,
             max_gradient_norm=self.config.max_gradient_norm or math.inf,
+            disturbance=self._disturbance(content),
         )
         self.step += 1
         # The average starts short, so that it forgets the random start.
@@ -118,6 +125,19 @@ class Trainee:
             for average, current in pairs:
                 average.lerp_(current, 1 - decay)
         return losses, gradient_norm
+
+    def _disturbance(self, content: Tensor) -> Disturbance | None:
+        """Draw the step's disturbance of this process's share of the crops, if one is wanted."""
+        if not self.inputs.criterion.stability_weight:
+            return None
+        return draw_disturbance(
+            self.config.seed,
+            self.step,
+            count=len(content),
+            size=content.shape[-1],
+            share=(distributed.rank(), distributed.world_size()),
+            device=content.device,
+        )
 
     def state(self) -> dict[str, Any]:
         """Copy everything that the next update depends on, as plain data on the CPU."""

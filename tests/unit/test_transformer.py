@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from fast_style.networks.transformer import (
     TransformerNet,
-    _reflect,
     conv2d_two_by_two,
     pad_to_stride,
+    reflect,
     replicate_one,
     upsample_conv2d,
 )
@@ -239,8 +239,8 @@ def test_conv2d_two_by_two_equals_torchs_convolution(bias: bool, kernel_size: in
 @pytest.mark.parametrize(
     ("pad", "mode", "padding"),
     [
-        (lambda x: _reflect(x, 1), "reflect", 1),
-        (lambda x: _reflect(x, 4), "reflect", 4),
+        (lambda x: reflect(x, 1), "reflect", 1),
+        (lambda x: reflect(x, 4), "reflect", 4),
         (replicate_one, "replicate", 1),
     ],
 )
