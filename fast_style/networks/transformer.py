@@ -193,6 +193,8 @@ def upsample_kernel(weight: Tensor, upsampling: Upsampling = "nearest") -> Tenso
         "nearest"       (w0 + w1) u + w2 l   and   w0 u + (w1 + w2) l
         "transposed"    w2 u + w0 l          and   w1 l
     """
+    if weight.device.type != "cpu":
+        return _upsample_kernel_on_device(weight, upsampling)
     taps = {
         "nearest": [[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]],
         "transposed": [[[0, 0, 1], [1, 0, 0]], [[0, 0, 0], [0, 1, 0]]],
@@ -200,6 +202,24 @@ def upsample_kernel(weight: Tensor, upsampling: Upsampling = "nearest") -> Tenso
     matrix = weight.new_tensor(taps[upsampling])
     kernel = torch.einsum("aik,bjl,dckl->abdcij", matrix, matrix, weight)
     return kernel.reshape(-1, weight.shape[1], 2, 2)
+
+
+def _upsample_kernel_on_device(weight: Tensor, upsampling: Upsampling) -> Tensor:
+    """Compute `upsample_kernel` of slices alone.
+
+    A constant from the host would make it wait for a GPU at every step, and forbids CUDA graphs.
+    The sums are those of `upsample_kernel` in another order: the CPU keeps its own bits.
+    """
+
+    for dim in (2, 3):
+        first, middle, last = weight.unbind(dim)
+        if upsampling == "nearest":
+            taps = [first + middle, last, first, middle + last]
+        else:
+            taps = [last, first, torch.zeros_like(middle), middle]
+        weight = torch.stack(taps, dim)
+    squares = weight.unflatten(2, (2, 2)).unflatten(4, (2, 2))  # (D, C, a, i, b, j)
+    return squares.permute(2, 4, 0, 1, 3, 5).reshape(-1, weight.shape[1], 2, 2)
 
 
 def conv2d_two_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -240,6 +260,13 @@ def replicate_one(x: Tensor) -> Tensor:
 
 
 def _reflect(x: Tensor, padding: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, H+2P, W+2P): reflection padding by P, in the layout of `x`."""
+    if x.device.type == "cuda" and not torch.compiler.is_compiling():
+        # CUDA's kernel in two dimensions yields NCHW, which convolutions would copy back. The
+        # pixels of the channels-last layout are a volume (H, W, C), of which C is not padded.
+        volume = x.permute(0, 2, 3, 1)[:, None]
+        padded = F.pad(volume, (0, 0, *(padding,) * 4), mode="reflect")
+        return padded[:, 0].permute(0, 3, 1, 2)
     return F.pad(x, (padding,) * 4, mode="reflect")
 
 
