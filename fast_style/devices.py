@@ -6,11 +6,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal, TypeVar
 
 import torch
+from torch import Tensor
 
 from fast_style.errors import UserError
 from fast_style.memory import available_ram, is_memory_error, keep_freed_memory
 
 __all__ = [
+    "Arriving",
     "Precision",
     "autocast",
     "available_memory",
@@ -150,3 +152,20 @@ def release_cached_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+class Arriving:
+    """A tensor on its way to the host, which works on meanwhile and does not wait for a GPU."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        on_cuda = tensor.device.type == "cuda"
+        # PyTorch takes pinned memory for such a copy, without which it would not be asynchronous.
+        self._tensor = tensor.to("cpu", non_blocking=on_cuda)
+        stream = torch.cuda.current_stream(tensor.device) if on_cuda else None
+        self._copied = stream.record_event() if stream else None
+
+    def wait(self) -> Tensor:
+        """Return the tensor on the CPU, once it is there."""
+        if self._copied:
+            self._copied.synchronize()
+        return self._tensor

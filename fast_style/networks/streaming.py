@@ -80,8 +80,9 @@ class StreamingTransformer:
     """Applies a trained `TransformerNet` to one image of any size, strip by strip.
 
     `dtype` is that of the feature maps; the first convolution is float32 and statistics are merged
-    in float64, on the CPU where the device has none. `edge`: "none" yields the network's own result up to rounding; "reflect" its result
-    for the image with 8 mirrored pixels around it, which are cut off again.
+    in float64, on the CPU where the device has none. `edge`: "none" yields the network's own result
+    up to rounding; "reflect" its result for the image with 8 mirrored pixels around it, which are
+    cut off again.
     """
 
     def __init__(
@@ -319,10 +320,10 @@ class _Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Chunks:
-    """The chunks of rows over which statistics are taken: their rows, and their shares in the image.
+    """The chunks of rows over which statistics are taken: how many rows each, and its share.
 
     All have the same number of rows but the last one, so that strips of whole chunks follow each
-    other. The shares, (chunks, 1) float64, are the same for maps of every size.
+    other. The shares of the image, (chunks, 1) float64, are the same for maps of every size.
     """
 
     rows: int

@@ -143,7 +143,10 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
-            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+            normalized = F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+            if _is_eager_cuda(x):  # it is NCHW, which all that follows would have to copy
+                normalized = normalized.contiguous(memory_format=torch.channels_last)
+            return normalized
         return torch.cat([self._normalize_one(image) for image in x.split(1)])
 
     def _normalize_one(self, image: Tensor) -> Tensor:
@@ -210,7 +213,6 @@ def _upsample_kernel_on_device(weight: Tensor, upsampling: Upsampling) -> Tensor
     A constant from the host would make it wait for a GPU at every step, and forbids CUDA graphs.
     The sums are those of `upsample_kernel` in another order: the CPU keeps its own bits.
     """
-
     for dim in (2, 3):
         first, middle, last = weight.unbind(dim)
         if upsampling == "nearest":
@@ -255,19 +257,33 @@ def conv2d_channels_last(
 
 def replicate_one(x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, H+2, W+2): replication padding by 1."""
+    if _is_eager_cuda(x):
+        return _pad_pixels(x, 1, "replicate")
     x = torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
     return torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
 
 
 def _reflect(x: Tensor, padding: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, H+2P, W+2P): reflection padding by P, in the layout of `x`."""
-    if x.device.type == "cuda" and not torch.compiler.is_compiling():
-        # CUDA's kernel in two dimensions yields NCHW, which convolutions would copy back. The
-        # pixels of the channels-last layout are a volume (H, W, C), of which C is not padded.
-        volume = x.permute(0, 2, 3, 1)[:, None]
-        padded = F.pad(volume, (0, 0, *(padding,) * 4), mode="reflect")
-        return padded[:, 0].permute(0, 3, 1, 2)
+    """(N, C, H, W) -> (N, C, H+2P, W+2P): reflection padding by P."""
+    if _is_eager_cuda(x):
+        return _pad_pixels(x, padding, "reflect")
     return F.pad(x, (padding,) * 4, mode="reflect")
+
+
+def _pad_pixels(x: Tensor, padding: int, mode: str) -> Tensor:
+    """(N, C, H, W) -> (N, C, H+2P, W+2P), channels-last.
+
+    CUDA's kernels for images yield NCHW, which convolutions would copy back. Pixels in the
+    channels-last layout are a volume (H, W, C) to its kernels for volumes, of which C stays.
+    """
+    volume = x.permute(0, 2, 3, 1).unsqueeze(1)
+    padded = F.pad(volume, (0, 0, *(padding,) * 4), mode=mode)
+    return padded.squeeze(1).permute(0, 3, 1, 2)
+
+
+def _is_eager_cuda(x: Tensor) -> bool:
+    """Whether layouts are the program's to keep: the compiler has its own mind about them."""
+    return x.is_cuda and not torch.compiler.is_compiling()
 
 
 def _repeat(bias: Tensor | None, times: int) -> Tensor | None:
