@@ -51,7 +51,7 @@ _MOST_MINUTES = 7 * 24 * 60
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make a style; exit 0 when finished, 128 + N after signal N, 2 with one line on a mistake."""
     options = parser().parse_args(arguments)
-    return run(lambda: _new(options), options=options)
+    return run(lambda: _new(options), options=options, less_memory="lower --image-size")
 
 
 def parser() -> Parser:

@@ -41,6 +41,9 @@ from fast_style.training.monitors import Monitor, ProgressMonitor, TensorBoardMo
 # The number of steps between the images that are logged to TensorBoard.
 _LOGGED_IMAGES_EVERY = 50
 _DESCRIBED_EDGE = 512
+_LESS_MEMORY = (
+    "lower --size, or compute maps twice instead of holding them: --set loss.recompute=true"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [f"--{name}" for name in ("content", "style", "output") if not getattr(options, name)]
     if missing:
         options_parser.error(f"{', '.join(missing)} must be given")
-    return run(lambda: _optimize(options), options=options)
+    return run(lambda: _optimize(options), options=options, less_memory=_LESS_MEMORY)
 
 
 def parser() -> Parser:

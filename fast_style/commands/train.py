@@ -45,6 +45,7 @@ _TIMED_STEPS = 2
 _LONG = 3600
 _SHIPPED_START = "wave"
 _SHORT_MINUTES = 10
+_LESS_MEMORY = "lower training.batch_size or training.image_size (--set KEY=VALUE)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser().parse_args(arguments, options)
             return _train(options)
 
-    return run(command, options=options)
+    return run(command, options=options, less_memory=_LESS_MEMORY)
 
 
 def parser() -> Parser:

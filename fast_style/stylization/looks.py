@@ -1,11 +1,13 @@
 """What a person may vary in a stylized image, beside its style: its colours, its strokes' size."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fast_style.devices import exact_device
 from fast_style.images import from_float, to_float
 
 # BT.601, in which JPEG separates luma from chroma.
@@ -20,8 +22,7 @@ def with_luma_of(stylized: Tensor, content: Tensor) -> Tensor:
 
     Adding the same to R, G and B changes luma alone.
     """
-    weights = stylized.new_tensor(_LUMA)[:, None, None]
-    change = ((stylized - content) * weights).sum(-3, keepdim=True)
+    change = ((stylized - content) * _luma_weights(stylized)).sum(-3, keepdim=True)
     return (content + change).clamp(0, 1)
 
 
@@ -43,24 +44,34 @@ class Recolor:
         mean, covariance = _color_moments(output)
         transform = _square_root(self._covariance) @ _square_root(covariance, inverse=True)
         offset = self._mean - transform @ mean
+        transform, offset = (x.float().to(output.device) for x in (transform, offset))
         for first in range(0, output.shape[-2], _BAND_ROWS):
             span = slice(first, first + _BAND_ROWS)
             pixels, photo = to_float(output[:, span]), to_float(content[:, span])
-            moved = torch.einsum("ij,jhw->ihw", transform.float(), pixels)
-            moved = (moved + offset.float()[:, None, None]).clamp(0, 1)
+            moved = torch.einsum("ij,jhw->ihw", transform, pixels)
+            moved = (moved + offset[:, None, None]).clamp(0, 1)
             output[:, span] = like(blend(photo, moved), output)
 
 
+def _luma_weights(image: Tensor) -> Tensor:
+    """Return (3, 1, 1): the shares of R, G and B in luma, where `image` is."""
+    # Made there it would be a constant from the host too, but one that a GPU is waited for.
+    weights = torch.tensor(_LUMA, dtype=image.dtype)[:, None, None]
+    return weights.to(image.device, non_blocking=True)
+
+
 def _color_moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    """(3, H, W) -> mean (3) and covariance (3, 3) of its pixels, float64."""
-    total, products = torch.zeros(3).double(), torch.zeros(3, 3).double()
+    """(3, H, W) -> mean (3) and covariance (3, 3) of its pixels, float64, on the CPU."""
+    exact = exact_device(image.device)
+    total = torch.zeros(3, device=exact, dtype=torch.float64)
+    products = torch.zeros(3, 3, device=exact, dtype=torch.float64)
     for rows in image.split(_BAND_ROWS, dim=-2):
-        pixels = to_float(rows).flatten(1).cpu().double()
+        pixels = to_float(rows).flatten(1).to(exact).double()
         total += pixels.sum(1)
         products += pixels @ pixels.T
     count = image.shape[-1] * image.shape[-2]
-    mean = total / count
-    return mean, products / count - torch.outer(mean, mean)
+    mean = total.cpu() / count
+    return mean, products.cpu() / count - torch.outer(mean, mean)
 
 
 def _square_root(covariance: Tensor, *, inverse: bool = False) -> Tensor:
@@ -84,7 +95,7 @@ def upsample_along_edges(
     the slope with which the stylized image follows luma there. So the photo's edges are sharp, as
     in a guided filter (He & Sun 2015, arXiv:1505.00996), which alone would smooth strokes away.
     """
-    weights = content.new_tensor(_LUMA)[:, None, None]
+    weights = _luma_weights(content)
     guide = (content * weights).sum(0, keepdim=True)
     slope = _slope_locally(guide, stylized).clamp(-_MOST_DETAIL, _MOST_DETAIL)
     maps = torch.cat([stylized, guide, slope])
@@ -93,7 +104,7 @@ def upsample_along_edges(
     for first in range(0, height, _BAND_ROWS):
         last = min(first + _BAND_ROWS, height)
         index, shares = _taps(maps.shape[-2], height, range(first, last))
-        top, bottom = int(index.min()), int(index.max()) + 1
+        top, bottom = _reach(maps.shape[-2], height, range(first, last))
         band = _weighted(maps[:, top:bottom], 2, *columns)
         band = _weighted(band, 1, index - top, shares)
         luma = (to_float(image[:, first:last]) * weights).sum(0, keepdim=True)
@@ -114,9 +125,19 @@ def _taps(size: int, new_size: int, lines: range) -> tuple[Tensor, Tensor]:
     return index.long().clamp(0, size - 1), torch.where(t < 1, near, far)
 
 
+def _reach(size: int, new_size: int, lines: range) -> tuple[int, int]:
+    """Return the first of the lines that `_taps` names, and the one after the last."""
+    # In numbers of Python: those of a tensor would have to be read.
+    before, after = (
+        math.floor((line + 0.5) * (size / new_size) - 0.5) for line in (lines[0], lines[-1])
+    )
+    return min(max(before - 1, 0), size - 1), min(max(after + 2, 0), size - 1) + 1
+
+
 def _weighted(maps: Tensor, dim: int, index: Tensor, shares: Tensor) -> Tensor:
     """Sum lines of (C, h, w) along `dim`: `index` and `shares` are (new lines, taps)."""
-    index, shares = index.to(maps.device), shares.float().to(maps.device)
+    index = index.to(maps.device, non_blocking=True)
+    shares = shares.float().to(maps.device, non_blocking=True)
     shape = (-1, 1) if dim == 1 else (-1,)
     total = maps.index_select(dim, index[:, 0]) * shares[:, 0].view(shape)
     for k in range(1, index.shape[1]):
