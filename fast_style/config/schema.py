@@ -100,9 +100,19 @@ class DataConfig:
         doc="A crop is a random square, with a side from this to 1 times the photo's short one.",
     )
     flip: bool = key(True, doc="Mirror half of the crops, left to right.")
-    workers: int = number(2, 0, 256, doc="Processes that load photos; 0 loads between the steps.")
+    workers: int | Literal["auto"] = number(
+        "auto",
+        0,
+        256,
+        doc="Processes that load photos, for each that trains; 0 loads between the steps. auto is "
+        "2, and on CUDA what feeds the card: one less than the cores, at most 12.",
+        source='docs/performance.md, "Loading photos"',
+    )
     cache: Path | None = key(
-        None, doc="Folder for decoded photos: loading is faster, and no pixel differs (null: none)."
+        None,
+        doc="Folder for photos that are ready to be cut: loading is several times as fast, and no "
+        "pixel differs (null: none).",
+        source='docs/performance.md, "Loading photos"',
     )
 
     def resolved(self) -> "DataConfig":

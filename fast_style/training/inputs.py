@@ -114,7 +114,8 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     )
     if data.cache:
         # Of the held-out images too, so that another data.held_out does not rebuild the cache.
-        images = images.cached(open_cache(data.cache, scan.usable, at_least=images.at_least))
+        cache = open_cache(data.cache, scan.usable, preparation=images.preparation)
+        images = images.cached(cache)
     return Inputs(
         device=on,
         dtype=dtype,

@@ -18,10 +18,15 @@ from fast_style.training.monitors import Monitor
 from fast_style.training.pace import Pace
 from fast_style.training.schedule import work_after
 
+# From this share of the time on, and after so many seconds, waiting for photos is told of.
+_TOLD_SHARE = 0.1
+_TOLD_AFTER = 30.0
+
 
 class Reports:
     """Reports to the monitors of the main process; those of other processes get nothing.
 
+    `cure_for_waiting` says what to do where a run waits for its photos (empty: nobody is told).
     Validation and previews come at least `times` times in a run, however short it is.
     """
 
@@ -33,9 +38,11 @@ class Reports:
         step: int,
         times: int,
         memory: float,
+        cure_for_waiting: str = "",
     ) -> None:
         self.monitors = monitors if distributed.is_main() else ()
         self.batch_size = training.batch_size
+        self._cure = cure_for_waiting
         self.pace = Pace(
             step,
             {
@@ -72,7 +79,18 @@ class Reports:
         values |= {"run/learning_rate": learning_rate, "run/images_per_second": rate}
         if self.pace.is_known:
             values["run/minutes_left"] = self.pace.seconds_left(steps) / 60
+            values["run/waited_for_data"] = self.pace.waited
         self.scalars(step, values)
+        self._tell_of_waiting(step)
+
+    def _tell_of_waiting(self, step: int) -> None:
+        """Tell once, with the cure, where photos come too slowly."""
+        share, seconds = self.pace.waited_overall
+        if self._cure and share > _TOLD_SHARE and seconds > _TOLD_AFTER:
+            self.message(
+                step, f"{share:.0%} of the time goes into waiting for photos: {self._cure}"
+            )
+            self._cure = ""
 
     def planned(self, step: int, steps: int) -> None:
         """Report how many steps are planned now."""

@@ -18,6 +18,7 @@ from typing import Any
 from fast_style import distributed
 from fast_style.config import Config
 from fast_style.data import ContentBatch, DataError, content_batches
+from fast_style.data.workers import cure_for_waiting, number_of_workers
 from fast_style.images import to_float
 from fast_style.objective.losses import Losses
 from fast_style.training.faults import Guard
@@ -152,6 +153,7 @@ class _Run:
         self.trainee = trainee
         self.limit = limit
         self.is_planned = is_planned
+        self.workers = number_of_workers(config.data.workers, inputs.device.type)
         self.first_step = trainee.step
         self.guard = Guard(trainee, lock.folder)
         self.reports = Reports(
@@ -160,6 +162,7 @@ class _Run:
             step=trainee.step,
             times=minimum_reports,
             memory=limit.memory if limit else 60.0,
+            cure_for_waiting=cure_for_waiting(config.data, self.workers),
         )
         self.pace = self.reports.pace
 
@@ -210,7 +213,7 @@ class _Run:
             self.inputs.images,
             training.batch_size,
             first_step=trainee.step,
-            workers=self.config.data.workers,
+            workers=self.workers,
             pin_memory=self.inputs.device.type == "cuda",
             size_at=trainee.crop_size_at,
             share=(distributed.rank(), distributed.world_size()),
@@ -219,7 +222,9 @@ class _Run:
         synchronized = True
         while trainee.step < trainee.plan.steps and not self._stops(should_stop, synchronized):
             learning_rate = trainee.learning_rate
-            losses = self._update(next(batches))
+            with self.pace.waiting():
+                batch = next(batches)
+            losses = self._update(batch)
             step = trainee.step
             planned = self._plan_if_due()
             steps = trainee.plan.steps
