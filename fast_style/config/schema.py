@@ -234,6 +234,12 @@ class TrainingConfig:
         source='Johnson et al. 2016, section 4.1; docs/measurements.md, "Batch size, learning rate '
         'and width"',
     )
+    accumulate: int = number(
+        1,
+        1,
+        doc="Parts in which the images of a step are computed, one after the other: so a large "
+        "`batch_size` fits into a small memory. It divides the images of a process.",
+    )
     image_size: int = number(
         256,
         32,

@@ -14,6 +14,7 @@ from fast_style.devices import autocast
 from fast_style.images import to_float
 from fast_style.networks.vgg import VGGFeatures
 from fast_style.objective.losses import TERMS, Losses, PerceptualLoss
+from fast_style.training.accumulation import in_parts
 from fast_style.training.inputs import Inputs
 from fast_style.training.measures import SMALLEST, card_scalars
 from fast_style.training.schedule import Plan, first_steps, learning_rate_at
@@ -33,16 +34,27 @@ def train_step(
     dtype: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler,
     max_gradient_norm: float = math.inf,
+    parts: int = 1,
 ) -> tuple[Losses, Tensor]:
     """Make one update on (N, 3, S, S) content images; return the losses and the gradient's norm.
 
-    The scaler leaves the weights as they are where a gradient is not finite.
+    The images are computed in equal `parts`, one after the other. The scaler leaves the weights as
+    they are where a gradient is not finite.
     """
-    with autocast(content.device, dtype):
-        stylized = network(content)
-        losses = criterion(stylized, criterion.content_targets(content))
+
+    def losses_of(images: Tensor) -> Losses:
+        with autocast(images.device, dtype):
+            stylized = network(images)
+            return criterion(stylized, criterion.content_targets(images))
+
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(losses.total).backward()
+    losses = in_parts(
+        losses_of,
+        content,
+        parts=parts,
+        backward=lambda total: scaler.scale(total).backward(),
+        network=network,
+    )
     scaler.unscale_(optimizer)
     gradient_norm = nn.utils.clip_grad_norm_(network.parameters(), max_gradient_norm)
     scaler.step(optimizer)
@@ -109,6 +121,7 @@ class Trainee:
             dtype=self.inputs.dtype,
             scaler=self.scaler,
             max_gradient_norm=self.config.max_gradient_norm or math.inf,
+            parts=self.config.accumulate,
         )
         self.step += 1
         # The average starts short, so that it forgets the random start.
@@ -171,7 +184,7 @@ class Trainee:
         Several processes share the images, and all return the same result.
         """
         sums = dict.fromkeys(TERMS, 0.0)
-        size = self.config.batch_size // distributed.world_size()
+        size = self.config.batch_size // distributed.world_size() // self.config.accumulate
         shares = self.inputs.validation.split(size)
         for pixels in shares[distributed.rank() :: distributed.world_size()]:
             content = to_float(pixels.to(self.inputs.device))
