@@ -8,7 +8,7 @@ seen, whatever the number of workers.
 import copy
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from fast_style.data.cache import ImageCache
 from fast_style.data.photos import MAXIMUM_UNREADABLE, DataError, too_many_unreadable
 from fast_style.data.preparation import SCALES, Preparation
-from fast_style.data.workers import context, obey_the_main_process_only
+from fast_style.data.workers import PREFETCHED, context, obey_the_main_process_only
 from fast_style.images import ImageError, image_to_tensor, open_rgb
 
 log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def content_batches(
     pin_memory: bool = False,
     size_at: Callable[[int], int] | None = None,
     share: tuple[int, int] = (0, 1),
-) -> Iterator[ContentBatch]:
+) -> Generator[ContentBatch, None, None]:
     """Yield the batches of step `first_step`, `first_step + 1`, ... without end.
 
     `size_at` returns a step's size of crops (default: `images.size_at`); `share` (k, n) yields the
@@ -203,6 +203,7 @@ def content_batches(
             share=share,
         ),
         num_workers=workers,
+        prefetch_factor=PREFETCHED if workers else None,
         collate_fn=_collate,
         worker_init_fn=obey_the_main_process_only,
         multiprocessing_context=context() if workers else None,

@@ -12,6 +12,8 @@ from typing import Literal
 from fast_style import distributed
 from fast_style.config import DataConfig
 
+# The batches that each has ready before they are asked for.
+PREFETCHED = 2
 # A CPU that trains needs its cores for that; a GPU may take what many cores load.
 _BESIDE_A_CPU = 2
 _BESIDE_A_GPU = 12

@@ -101,6 +101,13 @@ class Pace:
         self.costs[kind] = self._last[kind] - start
         self._clock += self.costs[kind]
 
+    @contextlib.contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Count the time inside neither as part of a step nor as that of a report."""
+        start = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - start
+
     def due(self, step: int, steps: int) -> set[str]:
         """Return the kinds of reports that `step` of `steps` has; the last step has them all."""
         if step >= steps:

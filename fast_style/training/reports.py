@@ -18,9 +18,10 @@ from fast_style.training.monitors import Monitor
 from fast_style.training.pace import Pace
 from fast_style.training.schedule import work_after
 
-# From this share of the time on, and after so many seconds, waiting for photos is told of.
+# After so many seconds it matters how well a run uses its device.
+MATTERS_AFTER = 30.0
+# From this share of the time on waiting for photos is told of.
 _TOLD_SHARE = 0.1
-_TOLD_AFTER = 30.0
 
 
 class Reports:
@@ -86,7 +87,7 @@ class Reports:
     def _tell_of_waiting(self, step: int) -> None:
         """Tell once, with the cure, where photos come too slowly."""
         share, seconds = self.pace.waited_overall
-        if self._cure and share > _TOLD_SHARE and seconds > _TOLD_AFTER:
+        if self._cure and share > _TOLD_SHARE and seconds > MATTERS_AFTER:
             self.message(
                 step, f"{share:.0%} of the time goes into waiting for photos: {self._cure}"
             )

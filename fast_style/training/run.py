@@ -26,10 +26,11 @@ from fast_style.training.inputs import prepare_together, with_start
 from fast_style.training.locking import RunLock
 from fast_style.training.monitors import Monitor
 from fast_style.training.pace import TimeLimit, check_minutes
-from fast_style.training.reports import Reports
+from fast_style.training.reports import MATTERS_AFTER, Reports
 from fast_style.training.run_folder import RunFolder, load_resumable, model_path
 from fast_style.training.schedule import Plan
 from fast_style.training.trainee import Trainee
+from fast_style.training.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +157,7 @@ class _Run:
         self.workers = number_of_workers(config.data.workers, inputs.device.type)
         self.first_step = trainee.step
         self.guard = Guard(trainee, lock.folder)
+        self.usage = Usage(trainee)
         self.reports = Reports(
             config.training,
             monitors,
@@ -181,6 +183,9 @@ class _Run:
             if self.trainee.step == 0:
                 self._validate()
             self._loop(should_stop)
+            if used := self.usage.summary():
+                waited = self.pace.waited_overall[0]
+                log.info("%s; %.0f%% of the time waiting for photos", used, 100 * waited)
         except (DataError, RuntimeError) as error:
             if reason := self._why_no_photos(error):
                 raise DataError(
@@ -236,6 +241,7 @@ class _Run:
                 self._check_faults()
             if logged:
                 self.reports.losses(step, steps, losses, learning_rate)
+                self._report_usage()
             self.reports.advance(step)
             if snapshot:
                 self.guard.keep()
@@ -297,6 +303,12 @@ class _Run:
         self.is_planned = True
         self.reports.planned(step, trainee.plan.steps)
         return True
+
+    def _report_usage(self) -> None:
+        """Report what a run uses of its device, once it is long enough for that to matter."""
+        if distributed.is_main() and self.pace.waited_overall[1] > MATTERS_AFTER:
+            with self.pace.pausing():
+                self.reports.scalars(self.trainee.step, self.usage.scalars(self.pace.work_rate()))
 
     def _validate(self) -> None:
         trainee = self.trainee

@@ -30,14 +30,13 @@ from benchmarks.timing import Case, Timed, interleave, photo_like
 from fast_style.data import ContentImages, Draw, content_batches, decoded_edge
 from fast_style.data.cache import open_cache
 from fast_style.data.photos import find_images
+from fast_style.data.workers import PREFETCHED
 from fast_style.devices import keep_freed_memory
 from fast_style.images import open_rgb, read_size, save_image
 
 _PHOTOS = 64
 _HEIGHT, _WIDTH, _QUALITY = 480, 640, 90
 _BATCH_SIZE = 4
-# DataLoader's default: the batches that each worker has ready before they are asked for.
-_PREFETCHED = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +192,7 @@ class _Loader:
         keep_freed_memory()
         batches = content_batches(self.images, _BATCH_SIZE, workers=self.workers)
         # What was made between two runs does not count.
-        ready = _PREFETCHED * self.workers
+        ready = PREFETCHED * self.workers
 
         def load() -> None:
             for _ in islice(batches, ready + self.count // _BATCH_SIZE):
