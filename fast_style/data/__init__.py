@@ -8,9 +8,9 @@ from fast_style.data.batches import (
     center_crop,
     center_crops,
     content_batches,
-    decoded_edge,
 )
 from fast_style.data.photos import DataError, fingerprint
+from fast_style.data.preparation import decoded_edge
 
 __all__ = [
     "ContentBatch",

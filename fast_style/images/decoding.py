@@ -141,10 +141,20 @@ def _reason(error: Exception) -> str:
 def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
     """Load the pixels if Pillow's own are those of `decode`, and return whether they are.
 
-    They are for a photo as most are: 8-bit RGB, opaque, upright, without a colour profile. Raises
-    what Pillow raises, for `opened` to name.
+    Raises what Pillow raises, for `opened` to name.
     """
-    if (
+    if not is_plain(file, image):
+        return False
+    image.load()
+    return True
+
+
+def is_plain(file: BinaryIO, image: Image.Image) -> bool:
+    """Return whether Pillow's own pixels are those of `decode`, from the header.
+
+    They are for a photo as most are: 8-bit RGB, opaque, upright, without a colour profile.
+    """
+    return not (
         image.mode != "RGB"
         or image.info.get("icc_profile")
         or profile_of(file, image, [])
@@ -153,10 +163,7 @@ def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
         or crop_of(file, image)
         or (image.format == "PNG" and deep.png_layout(file)[0] == 16)
         or (image.format == "TIFF" and tiff.is_beyond_pillow(image))
-    ):
-        return False
-    image.load()
-    return True
+    )
 
 
 def decode(file: BinaryIO, image: Image.Image) -> Decoded:

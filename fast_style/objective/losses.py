@@ -56,6 +56,14 @@ class Losses:
         perceptual = self.content + self.style + self.tv
         return perceptual if self.stability is None else perceptual + self.stability
 
+    @classmethod
+    def mean(cls, several: Sequence["Losses"]) -> "Losses":
+        """Return the terms' means over several batches of one size, detached."""
+        terms = several[0].items().keys() - {"total"}
+        return cls(
+            **{term: torch.stack([one.items()[term] for one in several]).mean() for term in terms}
+        )
+
     def items(self) -> dict[str, Tensor]:
         """Return every term that there is, detached, by the name under which it is reported."""
         terms = {name: getattr(self, name) for name in (*TERMS, STABILITY)}

@@ -70,6 +70,7 @@ def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
                 f"processes: make it {processes * max(1, round(batch_size / processes))}, or start "
                 "another number of processes"
             )
+        _check_parts(batch_size // processes, config.training.accumulate)
         if distributed.is_main():
             inputs = prepare(config, device=distributed.local_device(device))
             loss = inputs.loss
@@ -78,6 +79,17 @@ def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
         if not distributed.is_main():
             inputs = prepare(config, device=distributed.local_device(device))
     return inputs
+
+
+def _check_parts(images: int, parts: int) -> None:
+    """Raise ConfigError where the images of a process and a step have no such equal parts."""
+    if images % parts:
+        fitting = [str(number) for number in range(2, images + 1) if images % number == 0]
+        choice = f"make it {' or '.join(fitting)}, or" if fitting else "use"
+        raise ConfigError(
+            f"training.accumulate: {images} images of a step cannot be computed in {parts} equal "
+            f"parts: {choice} 1"
+        )
 
 
 def prepare(config: Config, *, device: str = "auto") -> Inputs:
@@ -114,7 +126,8 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     )
     if data.cache:
         # Of the held-out images too, so that another data.held_out does not rebuild the cache.
-        images = images.cached(open_cache(data.cache, scan.usable, at_least=images.at_least))
+        cache = open_cache(data.cache, scan.usable, preparation=images.preparation)
+        images = images.cached(cache)
     return Inputs(
         device=on,
         dtype=dtype,

@@ -18,6 +18,7 @@ from typing import Any
 from fast_style import distributed
 from fast_style.config import Config
 from fast_style.data import ContentBatch, DataError, content_batches
+from fast_style.data.workers import cure_for_waiting, number_of_workers
 from fast_style.devices import is_memory_error, release_cached_memory, tf32
 from fast_style.images import to_float
 from fast_style.objective.losses import Losses
@@ -26,10 +27,11 @@ from fast_style.training.inputs import prepare_together, with_start
 from fast_style.training.locking import RunLock
 from fast_style.training.monitors import Monitor
 from fast_style.training.pace import TimeLimit, check_minutes
-from fast_style.training.reports import Reports
+from fast_style.training.reports import MATTERS_AFTER, Reports
 from fast_style.training.run_folder import RunFolder, load_resumable, model_path
 from fast_style.training.schedule import Plan
 from fast_style.training.trainee import Trainee, on_cpu
+from fast_style.training.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -154,14 +156,17 @@ class _Run:
         self.trainee = trainee
         self.limit = limit
         self.is_planned = is_planned
+        self.workers = number_of_workers(config.data.workers, inputs.device.type)
         self.first_step = trainee.step
         self.guard = Guard(trainee, lock.folder)
+        self.usage = Usage(trainee)
         self.reports = Reports(
             config.training,
             monitors,
             step=trainee.step,
             times=minimum_reports,
             memory=limit.memory if limit else 60.0,
+            cure_for_waiting=cure_for_waiting(config.data, self.workers),
         )
         self.pace = self.reports.pace
 
@@ -180,6 +185,9 @@ class _Run:
             if self.trainee.step == 0:
                 self._validate()
             self._loop(should_stop)
+            if used := self.usage.summary():
+                waited = self.pace.waited_overall[0]
+                log.info("%s; %.0f%% of the time waiting for photos", used, 100 * waited)
         except (DataError, RuntimeError) as error:
             if reason := self._why_no_photos(error):
                 raise DataError(
@@ -213,7 +221,7 @@ class _Run:
             self.inputs.images,
             training.batch_size,
             first_step=trainee.step,
-            workers=self.config.data.workers,
+            workers=self.workers,
             pin_memory=self.inputs.device.type == "cuda",
             size_at=trainee.crop_size_at,
             share=(distributed.rank(), distributed.world_size()),
@@ -222,7 +230,9 @@ class _Run:
         synchronized = True
         while trainee.step < trainee.plan.steps and not self._stops(should_stop, synchronized):
             learning_rate = trainee.learning_rate
-            losses = self._update(next(batches))
+            with self.pace.waiting():
+                batch = next(batches)
+            losses = self._update(batch)
             step = trainee.step
             planned = self._plan_if_due()
             steps = trainee.plan.steps
@@ -236,6 +246,7 @@ class _Run:
                 self._check_faults(waits=waits)
             if logged:
                 self.reports.losses(step, steps, losses, learning_rate, waits=waits)
+                self._report_usage()
             elif waits:
                 self.reports.arrived()
             self.reports.advance(step)
@@ -306,6 +317,12 @@ class _Run:
         self.is_planned = True
         self.reports.planned(step, trainee.plan.steps)
         return True
+
+    def _report_usage(self) -> None:
+        """Report what a run uses of its device, once it is long enough for that to matter."""
+        if distributed.is_main() and self.pace.waited_overall[1] > MATTERS_AFTER:
+            with self.pace.pausing():
+                self.reports.scalars(self.trainee.step, self.usage.scalars(self.pace.work_rate()))
 
     def _validate(self) -> None:
         trainee = self.trainee

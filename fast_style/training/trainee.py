@@ -15,6 +15,7 @@ from fast_style.devices import autocast
 from fast_style.images import to_float
 from fast_style.objective.losses import TERMS, Losses, PerceptualLoss
 from fast_style.objective.stability import Disturbance, draw_disturbance
+from fast_style.training.accumulation import in_parts, part_of
 from fast_style.training.forward import Forward, choose_compiling, held_in
 from fast_style.training.inputs import Inputs
 from fast_style.training.measures import SMALLEST, card_scalars
@@ -42,21 +43,23 @@ def train_step(
     scaler: torch.amp.GradScaler,
     max_gradient_norm: float = math.inf,
     disturbance: Disturbance | None = None,
+    parts: int = 1,
 ) -> tuple[Losses, Tensor]:
     """Make one update on (N, 3, S, S) content images; return the losses and the gradient's norm.
 
-    The weights stay as they are where a gradient is not finite. The scaler is for fp16. With a
-    `disturbance` the losses have a stability.
+    The images are computed in equal `parts`, one after the other. The weights stay as they are
+    where a gradient is not finite; the scaler is for fp16. With a `disturbance` the losses have a
+    stability.
     """
-    forward = Forward(network, criterion)
     return descend(
-        forward,
+        Forward(network, criterion),
         optimizer,
         content,
         dtype=dtype,
         scaler=scaler,
         max_gradient_norm=max_gradient_norm,
         disturbance=disturbance,
+        parts=parts,
     )
 
 
@@ -69,12 +72,24 @@ def descend(
     scaler: torch.amp.GradScaler,
     max_gradient_norm: float,
     disturbance: Disturbance | None = None,
+    parts: int = 1,
 ) -> tuple[Losses, Tensor]:
     """Do what `train_step` does, with a `Forward` or one that averages gradients."""
-    with autocast(content.device, dtype):
-        losses: Losses = forward(content, disturbance)
+
+    def losses_of(images: Tensor, how: Disturbance | None) -> Losses:
+        with autocast(images.device, dtype):
+            losses: Losses = forward(images, how)
+        return losses
+
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(losses.total).backward()
+    losses = in_parts(
+        losses_of,
+        content,
+        disturbance,
+        parts=parts,
+        backward=lambda total: scaler.scale(total).backward(),
+        module=forward,
+    )
     scaler.unscale_(optimizer)
     gradient_norm = _clip(list(forward.parameters()), max_gradient_norm)
     if scaler.is_enabled():
@@ -164,7 +179,8 @@ class Trainee:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
         disturbance = self._disturbance(content)
-        self._forward.rehearse(content, disturbance, dtype=self.inputs.dtype)
+        part = part_of(content, disturbance, parts=self.config.accumulate)
+        self._forward.rehearse(*part, dtype=self.inputs.dtype)
         losses, gradient_norm = descend(
             self._step_forward,
             self.optimizer,
@@ -173,6 +189,7 @@ class Trainee:
             scaler=self.scaler,
             max_gradient_norm=self.config.max_gradient_norm or math.inf,
             disturbance=disturbance,
+            parts=self.config.accumulate,
         )
         self.step += 1
         # The average starts short, so that it forgets the random start.
@@ -257,7 +274,7 @@ class Trainee:
         Several processes share the images, and all return the same result.
         """
         sums = dict.fromkeys(TERMS, 0.0)
-        size = self.config.batch_size // distributed.world_size()
+        size = self.config.batch_size // distributed.world_size() // self.config.accumulate
         shares = self.inputs.validation.split(size)
         for pixels in shares[distributed.rank() :: distributed.world_size()]:
             content = to_float(pixels.to(self.inputs.device))
