@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
+from fast_style.images.codec_lines import kept_apart
 from fast_style.memory import is_memory_error, keep_freed_memory
 from fast_style.version import __version__
 
@@ -102,8 +103,13 @@ def run(
     parsed `options` hold whether all tracebacks are wanted. `keep_up_to` is for
     `memory.keep_freed_memory`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    keep_freed_memory(up_to=keep_up_to)
+    with kept_apart():
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        keep_freed_memory(up_to=keep_up_to)
+        return _guarded(command, options)
+
+
+def _guarded(command: Callable[[], int], options: Namespace | None) -> int:
     try:
         code = command()
         sys.stdout.flush()

@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from fast_style.errors import UserError
 from fast_style.images import deep, hdr, raw, tiff
 from fast_style.images.boxes import clean_aperture
+from fast_style.images.codec_lines import hushed
 from fast_style.images.colors import profile_of
 from fast_style.images.directories import TIFF_MAGIC, read_directories
 from fast_style.images.metadata import read_exif
@@ -104,6 +105,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
     name = str(source) if isinstance(source, str | Path) else "input stream"
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(hushed())
             if isinstance(source, str | Path):
                 file: BinaryIO = stack.enter_context(Path(source).open("rb"))
             else:
