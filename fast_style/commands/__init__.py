@@ -159,6 +159,15 @@ def _as_mistake(error: Exception) -> str | None:
     return None
 
 
+def exit_code(*, unreadable: int) -> int:
+    """Return 1 where photos had to be left out, which a line says, and 0 otherwise."""
+    if unreadable:
+        what = "1 photo" if unreadable == 1 else f"{unreadable:,} photos"
+        verb = "was" if unreadable == 1 else "were"
+        print(f"{what} could not be read and {verb} left out", file=sys.stderr, flush=True)
+    return 1 if unreadable else 0
+
+
 def catch_signals() -> tuple[list[int], Callable[[], bool]]:
     """Let Ctrl-C and SIGTERM end a run after the current step; a second one ends it at once.
 

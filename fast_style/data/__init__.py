@@ -9,8 +9,9 @@ from fast_style.data.batches import (
     center_crops,
     content_batches,
     decoded_edge,
+    read_each,
 )
-from fast_style.data.photos import DataError, fingerprint
+from fast_style.data.photos import DataError, Skipped, fingerprint
 
 __all__ = [
     "ContentBatch",
@@ -18,9 +19,11 @@ __all__ = [
     "DataError",
     "Draw",
     "EndlessShuffle",
+    "Skipped",
     "center_crop",
     "center_crops",
     "content_batches",
     "decoded_edge",
     "fingerprint",
+    "read_each",
 ]
