@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import TextIO
 
 _STDERR = 2
+_LOGGERS = ("imagecodecs", "PIL", "tifffile")
 
 _lock = threading.Lock()
 # Whether Python's stderr is a file of its own, so that the codecs' can be turned away.
@@ -32,11 +33,13 @@ def kept_apart() -> Iterator[None]:
     library's caller sees everything.
     """
     global _apart
-    logger = logging.getLogger("tifffile")
-    level, stream, before = logger.level, sys.stderr, _apart
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    stream, before = sys.stderr, _apart
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        logger.setLevel(logging.CRITICAL + 1)
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
         if not _apart and _is_the_processs_own(stream):
             stream.flush()
             sys.stderr, _apart = _second_stderr(stream.encoding, stream.errors), True
@@ -46,7 +49,8 @@ def kept_apart() -> Iterator[None]:
             with contextlib.suppress(OSError, ValueError):
                 sys.stderr.flush()
             sys.stderr, _apart = stream, before
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 @functools.cache  # whoever logs keeps it
