@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
+from fast_style.images.codec_lines import kept_apart
 from fast_style.memory import is_memory_error, keep_freed_memory
 from fast_style.version import __version__
 
@@ -109,8 +110,13 @@ def run(
     `memory.keep_freed_memory`; `less_memory` is what this command's user can do where there is too
     little.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    keep_freed_memory(up_to=keep_up_to)
+    with kept_apart():
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        keep_freed_memory(up_to=keep_up_to)
+        return _guarded(command, options, less_memory=less_memory)
+
+
+def _guarded(command: Callable[[], int], options: Namespace | None, *, less_memory: str) -> int:
     try:
         code = command()
         sys.stdout.flush()
@@ -159,6 +165,15 @@ def _as_mistake(error: Exception, *, less_memory: str) -> str | None:
         what = (str(error).splitlines() or ["Out of memory"])[0].rstrip(".")
         return f"{what}. {less_memory[0].upper()}{less_memory[1:]}."
     return None
+
+
+def exit_code(*, unreadable: int) -> int:
+    """Return 1 where photos had to be left out, which a line says, and 0 otherwise."""
+    if unreadable:
+        what = "1 photo" if unreadable == 1 else f"{unreadable:,} photos"
+        verb = "was" if unreadable == 1 else "were"
+        print(f"{what} could not be read and {verb} left out", file=sys.stderr, flush=True)
+    return 1 if unreadable else 0
 
 
 def catch_signals() -> tuple[list[int], Callable[[], bool]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from fast_style.commands import catch_signals, check_folder, check_writable, run
+from fast_style.commands import catch_signals, check_folder, check_writable, exit_code, run
 from fast_style.commands.options import Parser, add_device, command_parser
 from fast_style.config import LossConfig
 from fast_style.creation.new_style import (
@@ -173,7 +173,7 @@ def _new(options: argparse.Namespace) -> int:
     print(f"{sheet}: photos that it was not trained on")
     print(f"{result.model}: the model, after {result.step:,} steps; to use it:")
     print(f"  fast-style stylize --model {style.config.name} photo.jpg")
-    return 0
+    return exit_code(unreadable=result.unreadable)
 
 
 def _show_strengths(

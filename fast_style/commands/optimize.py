@@ -32,7 +32,14 @@ from fast_style.config.places import source_of
 from fast_style.devices import resolve_device
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
-from fast_style.images import ImageError, format_of, load_image, resize_long_edge, save_image
+from fast_style.images import (
+    ImageError,
+    format_of,
+    load_image,
+    resize_long_edge,
+    save_image,
+    style_doubts,
+)
 from fast_style.networks.vgg import layer_indices
 from fast_style.objective.losses import Losses
 from fast_style.objective.weights import classify, load_vgg
@@ -169,7 +176,11 @@ def _optimize(options: Namespace) -> int:
 def _load_style(path: Path) -> Tensor:
     """Load a style image, (3, H, W). Raises UserError: of a painting, with where to get it."""
     try:
-        return load_image(locate(path, key="--style"))
+        located = locate(path, key="--style")
+        image = load_image(located)
+        for doubt in style_doubts(located):
+            print(f"--style: {path}: {doubt}", file=sys.stderr)
+        return image
     except ImageError as error:
         page = "" if path.exists() else source_of(path)
         raise UserError(f"{error}; {page} says where to get it" if page else str(error)) from None

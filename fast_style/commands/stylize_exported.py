@@ -5,7 +5,6 @@ import io
 import os
 import sys
 import time
-import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,8 +35,6 @@ from fast_style.stylization.outputs import Result, Saving, is_finished
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Stylize; exit 0 when all is done, 1 when some images failed, 2 with one line on a mistake."""
-    # Pillow's warnings add nothing: what matters is an ImageError too.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that is no valid UTF-8 must not end the run; in JSON, \udcff is what it means.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -28,6 +28,8 @@ _LINE_HEIGHT = 22
 _INK = (40, 40, 40)
 _PALE = (200, 200, 200)
 
+# A label and its picture.
+_Cell = tuple[str, Tensor]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -38,13 +40,20 @@ def contact_sheet(
 
     A row for each photo; a single photo's pictures are arranged near a square.
     """
-    cells = []
-    for name, photo in photos:
-        cells.append((name, photo))
-        cells += [(label, stylizer(photo)) for label, stylizer in stylizers]
-    per_row = len(stylizers) + 1
-    columns = math.ceil(math.sqrt(per_row)) if len(photos) == 1 else per_row
-    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    return _arranged([_cells(name, photo, stylizers) for name, photo in photos])
+
+
+def _cells(name: str, photo: Tensor, stylizers: Sequence[tuple[str, Stylizer]]) -> list[_Cell]:
+    return [(name, photo), *((label, stylizer(photo)) for label, stylizer in stylizers)]
+
+
+def _arranged(photos: Sequence[list[_Cell]]) -> Tensor:
+    """Each photo's cells -> (3, H, W)."""
+    rows = list(photos)
+    if len(rows) == 1:
+        cells = rows[0]
+        columns = math.ceil(math.sqrt(len(cells)))
+        rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     return to_float(image_to_tensor(_paste(rows)))
 
 
@@ -59,18 +68,20 @@ def save_contact_sheet(
 ) -> int:
     """Write the contact sheet of image files at this long edge; return how many it shows.
 
-    One that cannot be read is left out, and `on_error` gets its error; without any no sheet is
-    written. Raises ImageError.
+    One that cannot be read or stylized is left out, and `on_error` gets its error; without any no
+    sheet is written. Raises ImageError.
     """
+    photos = []
     try:
-        photos = []
         for path in paths:
             try:
                 photo = to_float(image_to_tensor(open_rgb(path, at_least=edge)))
-                photos.append((path.name, resize_long_edge(photo, edge)))
-            except ImageError as error:
-                on_error(error)
-        sheet = contact_sheet(photos, stylizers) if photos else None
+                photos.append(_cells(path.name, resize_long_edge(photo, edge), stylizers))
+            except Exception as error:  # of this photo: the others go on
+                if is_memory_error(error):
+                    raise
+                on_error(_error_of(path, error))
+        sheet = _arranged(photos) if photos else None
     except (MemoryError, RuntimeError) as error:
         if not is_memory_error(error):
             raise
@@ -78,6 +89,13 @@ def save_contact_sheet(
     if sheet is not None:
         save_image(sheet, output, quality=quality)
     return len(photos)
+
+
+def _error_of(path: Path, error: Exception) -> ImageError:
+    if isinstance(error, ImageError):
+        return error
+    reason = " ".join(str(error).split())
+    return ImageError(f"{path}: cannot be stylized: {type(error).__name__}: {reason}")
 
 
 def comparison_sheet(
@@ -125,7 +143,7 @@ def comparison_sheet(
     return to_float(image_to_tensor(sheet))
 
 
-def _paste(rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Image.Image:
+def _paste(rows: Sequence[Sequence[_Cell]]) -> Image.Image:
     """Paste rows of labelled pictures, each column as wide as its widest."""
     width = max(picture.shape[-1] for row in rows for _, picture in row)
     heights = [max(picture.shape[-2] for _, picture in row) for row in rows]

@@ -17,7 +17,7 @@ from typing import Any
 
 from fast_style import distributed
 from fast_style.config import Config
-from fast_style.data import ContentBatch, DataError, content_batches
+from fast_style.data import ContentBatch, DataError, Skipped, content_batches
 from fast_style.data.workers import cure_for_waiting, number_of_workers
 from fast_style.devices import is_memory_error, release_cached_memory, tf32
 from fast_style.images import to_float
@@ -41,11 +41,15 @@ _SNAPSHOT_EVERY = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """How a run ended: the model file, the last step, and how many steps were planned."""
+    """How a run ended: the model file, the last step, and how many steps were planned.
+
+    `unreadable` photos were left out since they are broken, as far as one process knows.
+    """
 
     model: Path
     step: int
     steps: int
+    unreadable: int = 0
 
     @property
     def finished(self) -> bool:
@@ -92,7 +96,9 @@ def train(
                 plan = limit.recorded_plan(maximum=config.training.steps)
         if state and (finished := _finished(config, run_dir, state, limit=limit, plan=plan)):
             return finished
-        trainee = Trainee(config, prepare_together(located, device=device))
+        skipped = Skipped()
+        inputs = prepare_together(located, device=device, skipped=skipped)
+        trainee = Trainee(config, inputs)
         if state:
             trainee.restore(state, plan=plan)
             goal = "" if limit and not plan else f" of {trainee.plan.steps}"
@@ -105,10 +111,17 @@ def train(
             limit=limit,
             is_planned=limit is None or plan is not None,
             minimum_reports=minimum_reports,
+            skipped=skipped,
         )
         with tf32(trainee.inputs.device, allowed=True):
             run.go(should_stop, photos_before=(state or {}).get("fingerprint"))
-    return Result(model=run.folder.model, step=trainee.step, steps=trainee.plan.steps)
+        unreadable = max(len(skipped), int(distributed.any_says(len(skipped) > 0)))
+    return Result(
+        model=run.folder.model,
+        step=trainee.step,
+        steps=trainee.plan.steps,
+        unreadable=unreadable,
+    )
 
 
 def default_run_dir(config: Config) -> Path:
@@ -147,8 +160,10 @@ class _Run:
         limit: TimeLimit | None,
         is_planned: bool,
         minimum_reports: int,
+        skipped: Skipped,
     ) -> None:
         self.config = config
+        self.skipped = skipped
         self.inputs = inputs = trainee.inputs
         self.folder = RunFolder(
             lock, config, loss=inputs.loss, photos=inputs.images.paths, limit=limit
@@ -225,6 +240,7 @@ class _Run:
             pin_memory=self.inputs.device.type == "cuda",
             size_at=trainee.crop_size_at,
             share=(distributed.rank(), distributed.world_size()),
+            skipped=self.skipped,
         )
         saved = trainee.step if trainee.step and self.folder.model.is_file() else None
         synchronized = True
