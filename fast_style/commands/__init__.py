@@ -27,6 +27,7 @@ COMMANDS = {
     "models": "list the shipped models, or describe one",
     "convert": "rewrite another project's model as one of this program",
     "export": "write a model for other programs: ONNX, .pt2, safetensors",
+    "serve": "show the page, and stylize photos over HTTP",
     "check-data": "check folders of photos before a training",
 }
 

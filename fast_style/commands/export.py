@@ -6,17 +6,17 @@ PyTorch's own program, where Core ML and ExecuTorch begin. .safetensors is the l
 the weights, and beside them config.json and a model card, README.md.
 """
 
-import copy
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from fast_style.checkpoints.files import Model, find_model, load_model
+from fast_style.checkpoints.files import find_model, load_model
 from fast_style.commands import check_writable, run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.errors import UserError
+from fast_style.export.half import halved
 from fast_style.export.hub import hub_files
 from fast_style.export.origin import Origin, origin_of
 from fast_style.export.program import program_bytes
@@ -112,7 +112,7 @@ def _export(options: Namespace) -> int:
         raise UserError(f"{output}: is the input; name another file")
     model = load_model(source)
     if options.half:
-        model = _halved(source, model)
+        model = halved(model, name=str(source))
     origin = origin_of(source, model, licence=options.licence)
     parity = ""
     if kind == ".onnx":
@@ -140,17 +140,6 @@ def _check_options(kind: str, options: Namespace) -> None:
         given.append("half")
     if given:
         raise UserError(f"--{given[0]} does nothing for a {kind} file: leave it out")
-
-
-def _halved(source: Path, model: Model) -> Model:
-    """Return the model with its weights rounded to float16 numbers."""
-    network = copy.deepcopy(model.network)
-    for weights in network.state_dict().values():
-        half = weights.half()
-        if half.isinf().any():
-            raise UserError(f"{source}: its weights are too large for float16: leave out --half")
-        weights.copy_(half)
-    return Model(network=network, metadata=model.metadata)
 
 
 def _checked_onnx(network: TransformerNet, origin: Origin, options: Namespace) -> tuple[bytes, str]:
