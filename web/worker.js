@@ -27,7 +27,7 @@ const deeds = {
   async open({ file, longEdge, most }) {
     let bitmap;
     try {
-      bitmap = await createImageBitmap(file);
+      bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
     } catch {
       throw new Error("not a photo");
     }

@@ -7,6 +7,7 @@ import io
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +30,6 @@ FLAGS = [
 ]
 # A machine that does other things too.
 PATIENCE_MS = 120_000
-# Files are served without being logged.
 
 
 def chromium() -> str:
@@ -131,6 +131,13 @@ class Visit:
     def painted(self) -> None:
         self.page.wait_for_selector("body[data-seconds]")
         self.page.wait_for_selector("#busy", state="hidden")
+
+    def wait_until(self, expression: str) -> None:
+        """Wait for something to be so; the driver's own waiting is forbidden by the page's policy."""
+        end = time.monotonic() + PATIENCE_MS / 1000
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < end, expression
+            self.page.wait_for_timeout(20)
 
     def download(self) -> tuple[str, Image.Image]:
         with self.page.expect_download() as download:
