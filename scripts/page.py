@@ -23,7 +23,7 @@ from fast_style.checkpoints.files import find_model, load_model, shipped_models
 from fast_style.commands import run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.errors import UserError
-from fast_style.export.gate import check_parity, onnxruntime_session
+from fast_style.export.gate import check_parity, onnxruntime_session, strips_runtime
 from fast_style.export.half import halved
 from fast_style.export.onnx import GraphForm, onnx_bytes
 from fast_style.export.origin import origin_of
@@ -128,7 +128,10 @@ def _style(name: str, output: Path) -> dict[str, Any]:
     models = output / "models"
     (models / f"{origin.style}.onnx").write_bytes(whole)
     (models / origin.style).mkdir(exist_ok=True)
-    for stage, content in stage_bytes(model.network, half=True).items():
+    stages = stage_bytes(model.network, half=True, about=origin.as_text())
+    small = [(1, 64, 64), (1, 101, 77)]
+    check_parity(strips_runtime(stages, strip_pixels=3000), model.network, form, shapes=small)
+    for stage, content in stages.items():
         (models / origin.style / f"{stage}.onnx").write_bytes(content)
     with Image.open(_SAMPLE) as photo:
         width = photo.height * 4 // 3

@@ -17,6 +17,7 @@ from fast_style.checkpoints.files import shipped_models
 from fast_style.commands import catch_signals, run
 from fast_style.commands.options import Parser, command_parser, count
 from fast_style.errors import UserError
+from fast_style.memory import share_one_heap
 from fast_style.serving.desk import Desk
 from fast_style.serving.server import Limits, Server
 
@@ -116,6 +117,7 @@ def _port(text: str) -> int:
 
 
 def _serve(options: Namespace) -> int:
+    share_one_heap()
     page = options.web or (_PAGE if (_PAGE / "index.html").is_file() else None)
     if page and not (page / "index.html").is_file():
         raise UserError(f"{page}: has no page: make web writes one into {_PAGE}")

@@ -3,8 +3,8 @@
 An instance norm wants the mean and the variance of a whole feature map, so what runs strip by strip
 has to stop there. Each graph ends at a norm and gives the statistics of its own rows; whoever runs
 the chain merges them and gives them to the next graph, which computes what came before once more
-instead of holding it. Only the trunk, at a quarter of the edge, is held and run whole. `web/` does
-so where the memory is a browser tab's; the arithmetic of rows is `rows` in `web/stages.js`.
+instead of holding it. Only the trunk, at a quarter of the edge, is held and run whole. `strips.py`
+does so here, and `web/stages.js` in a browser.
 
     encode1   image -> statistics of norm 1
     encode2   image, norm 1 -> statistics of norm 2
@@ -19,7 +19,7 @@ are padded in the graph, their rows by `rowsK`, which says which rows of map K t
 reads: those beyond the image's edge are ones inside.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import cast
 
@@ -41,10 +41,13 @@ from fast_style.networks.transformer import ConvBlock, InstanceNorm, Transformer
 _ROWS, _COLUMNS = 2, 3
 
 
-def stage_bytes(network: TransformerNet, *, half: bool = False) -> dict[str, bytes]:
+def stage_bytes(
+    network: TransformerNet, *, half: bool = False, about: Mapping[str, str] | None = None
+) -> dict[str, bytes]:
     """Return the graphs of the chain by name, in the order in which they run.
 
-    `half` is that of `GraphForm`. Raises UserError for a network with transposed convolutions.
+    `half` is that of `GraphForm`; `about` goes into each file. Raises UserError for a network with
+    transposed convolutions.
     """
     if network.upsampling != "nearest":
         raise UserError("a network with transposed convolutions has no stages: export it whole")
@@ -63,7 +66,7 @@ def stage_bytes(network: TransformerNet, *, half: bool = False) -> dict[str, byt
         stage = _Stage(network, form)
         build(stage)
         files[name] = stage.graph.serialized(
-            stage.inputs, stage.outputs, {"stage": name, "width": str(network.width)}
+            stage.inputs, stage.outputs, {**(about or {}), "stage": name}
         )
     return files
 

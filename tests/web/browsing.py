@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import page as page_script
@@ -65,7 +66,7 @@ def browser(flags: Sequence[str] = ()) -> Iterator[Browser]:
 
 
 class _Plain(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {
+    extensions_map: ClassVar = {
         **http.server.SimpleHTTPRequestHandler.extensions_map,
         ".mjs": "text/javascript",
         ".js": "text/javascript",
@@ -133,7 +134,7 @@ class Visit:
         self.page.wait_for_selector("#busy", state="hidden")
 
     def wait_until(self, expression: str) -> None:
-        """Wait for something to be so; the driver's own waiting is forbidden by the page's policy."""
+        """Wait for something to be so; the driver's own way is against the page's policy."""
         end = time.monotonic() + PATIENCE_MS / 1000
         while not self.page.evaluate(expression):
             assert time.monotonic() < end, expression

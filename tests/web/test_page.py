@@ -142,7 +142,7 @@ def test_the_page_answers_while_it_paints(visit: Visiting) -> None:
     page.open(photo(5, 400, 300))
     page.page.evaluate(
         """() => { window.long = 0; new PerformanceObserver((list) => {
-            for (const task of list.getEntries()) window.long = Math.max(window.long, task.duration);
+            window.long = Math.max(window.long, ...list.getEntries().map(task => task.duration))
         }).observe({type: "longtask"}) }"""
     )
     page.paint("wave")
@@ -227,7 +227,8 @@ def test_a_screen_reader_is_told_everything(visit: Visiting) -> None:
         assert expected in told, told
     unnamed = "button, input, select, canvas, progress"
     names = page.page.locator(unnamed).evaluate_all(
-        """all => all.filter(e => e.checkVisibility() && !(e.labels?.length || e.ariaLabel || e.textContent.trim()))
+        """all => all.filter(e => e.checkVisibility())
+            .filter(e => !(e.labels?.length || e.ariaLabel || e.textContent.trim()))
             .map(e => e.outerHTML)"""
     )
     assert names == []
@@ -265,7 +266,8 @@ def test_what_is_no_photo_is_told_and_the_page_goes_on(visit: Visiting) -> None:
     assert not page.page.is_visible("#message")
     page.page.evaluate(
         """() => { const data = new DataTransfer(); data.setData("text/plain", "words");
-            document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: data, bubbles: true})) }"""
+            const paste = new ClipboardEvent("paste", {clipboardData: data, bubbles: true});
+            document.dispatchEvent(paste) }"""
     )
     assert page.message() == "There is no photo in what you pasted."
     page.open(photo(9, 40, 30))
@@ -281,9 +283,10 @@ def test_a_photo_may_be_pasted_or_dropped(visit: Visiting, way: str) -> None:
     page.page.evaluate(
         """([bytes, way]) => { const data = new DataTransfer();
             data.items.add(new File([new Uint8Array(bytes)], "there.png", {type: "image/png"}));
+            const options = {bubbles: true, cancelable: true};
             document.dispatchEvent(way === "paste"
-                ? new ClipboardEvent("paste", {clipboardData: data, bubbles: true})
-                : new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true})) }""",
+                ? new ClipboardEvent("paste", {clipboardData: data, ...options})
+                : new DragEvent("drop", {dataTransfer: data, ...options})) }""",
         [list(data.getvalue()), way],
     )
     page.page.wait_for_selector("#picture:not([hidden])")
