@@ -30,6 +30,7 @@ COMMANDS = {
     "distill": "teach a faster network what a trained one does",
     "convert": "rewrite another project's model as one of this program",
     "export": "write a model for other programs: ONNX, .pt2, safetensors",
+    "serve": "show the page, and stylize photos over HTTP",
     "check-data": "check folders of photos before a training",
 }
 

@@ -65,6 +65,10 @@ class ImageError(UserError):
     """An image file cannot be read or written."""
 
 
+class TooManyPixelsError(ImageError):
+    """A picture has more pixels than any that is read."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
     """An upright picture in sRGB: colors (H, W, 3), alpha (H, W), both uint8 or both uint16."""
@@ -114,7 +118,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
             with _pillow_limit(None):
                 image = stack.enter_context(_identify(file))
             if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
+                raise TooManyPixelsError(
                     f"{name}: {image.width}×{image.height} is over {MAX_PIXELS:,} pixels"
                 )
             # Pillow checks what lies inside a file too, as in an icon: no more than several times
