@@ -22,6 +22,9 @@ A trained network draws a frame, a bright or dark line along the image's edge. S
 beyond its edges, mirrored, and what the network makes of those rows and columns is cut off, and the
 frame with them. The border is only looked up: no padded image is made.
 
+A picture that goes around, a panorama or a texture, has no edge there: every layer reads on at the
+other side instead, in place of the border that it would make.
+
 A strip is (rows, columns, channels): the channels-last layout of one image.
 """
 
@@ -62,12 +65,16 @@ _STRIP_PIXELS = 1 << 17
 _HUGE_PIXELS = 1 << 26
 _HUGE_BYTES = 1 << 25
 
+# The most rows that a layer reads beyond a strip.
+_MOST_MARGIN = 4
+
 # How far an image goes on beyond its edges: 16 pixels do no better.
 EDGE_PIXELS = 8
 
 Strip = Tensor
-Border = Literal["reflect", "replicate", "zeros"]
+Border = Literal["reflect", "replicate", "zeros", "around"]
 Edge = Literal["reflect", "none"]
+Wrap = Literal["off", "x", "xy"]
 
 
 class StreamingTransformer:
@@ -75,7 +82,9 @@ class StreamingTransformer:
 
     `dtype` is that of the feature maps; the first convolution is float32 and statistics are merged
     in float64. `edge`: "none" yields the network's own result up to rounding; "reflect" its result
-    for the image with 8 mirrored pixels around it, which are cut off again.
+    for the image with 8 mirrored pixels around it, which are cut off again. `wrap`: "x" joins the
+    left and the right of the image, "xy" the top and the bottom too; an edge that is joined must be
+    a multiple of 4, and at least 8.
     """
 
     def __init__(
@@ -85,9 +94,16 @@ class StreamingTransformer:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         edge: Edge = "reflect",
+        wrap: Wrap = "off",
     ) -> None:
         self.dtype = dtype
-        self._edge = EDGE_PIXELS if edge == "reflect" else 0
+        beyond = EDGE_PIXELS if edge == "reflect" else 0
+        self._around = _Around(rows="y" in wrap, columns="x" in wrap)
+        # Rows above and below the image, and columns beside it, that are cut off again.
+        self._edges = (
+            0 if self._around.rows else beyond,
+            0 if self._around.columns else beyond,
+        )
         self.device = device or torch.device("cpu")
         self._width = network.width
         # nn.Sequential is not annotated with what it holds.
@@ -117,8 +133,11 @@ class StreamingTransformer:
         of maps in huge images) and whole chunks; it changes no number. `recompute` computes the
         maps at full resolution twice instead of holding them.
         """
-        edge = self._edge
-        rows, columns = (size + 2 * edge for size in image.shape[-2:])
+        edge, side = self._edges
+        rows, columns = image.shape[-2] + 2 * edge, image.shape[-1] + 2 * side
+        for size, joined in ((rows, self._around.rows), (columns, self._around.columns)):
+            if joined and stride_padding(size)[0]:
+                raise ValueError(f"an edge of {size} pixels is joined: use a multiple of 4, from 8")
         least = _STRIP_PIXELS
         if rows * columns > _HUGE_PIXELS:
             least = max(least, _HUGE_BYTES // (self._width * self.dtype.itemsize))
@@ -129,7 +148,7 @@ class StreamingTransformer:
             # A strip of a wide image may hold nothing but what is around it.
             top, bottom = max(first, edge), min(last, rows - edge)
             if top < bottom:
-                visible = strip[top - first : bottom - first, edge : columns - edge]
+                visible = strip[top - first : bottom - first, side : columns - side]
                 yield top - edge, visible.permute(2, 0, 1)
 
     def _layer(
@@ -159,10 +178,11 @@ class StreamingTransformer:
     def _encode(self, image: Tensor, plan: "_Plan", recompute: bool) -> "_Stream":
         """Run the encoder; return the residual stream at a quarter of the edge."""
         conv1, conv2, conv3 = self._encoder
-        rows = _ImageRows(image, plan, self.device, edge=self._edge)
+        rows = _ImageRows(image, plan, self.device, edges=self._edges, around=self._around)
         full = _Maps(
             lambda i: _convolve(rows.strip(i), conv1.kernel),
             len(plan),
+            around=self._around,
             chunk=plan.chunk,
             hold=not recompute,
         )
@@ -171,13 +191,14 @@ class StreamingTransformer:
         norm = half.normalization(conv2)
         trunk = self._after(half, norm, conv3, margin=(1, 0))
         norm = trunk.normalization(conv3)
-        return _Stream.from_maps(trunk, norm)
+        return _Stream.from_maps(trunk, norm, around=self._around)
 
     def _residual(self, stream: "_Stream") -> "_Stream":
         """Run the residual blocks; each branch is added while the next block reads the stream."""
         for layer1, layer2 in self._residual_blocks:
             kernel, bias = layer1.folded(stream.offset, self.dtype)
-            branch = _Maps(partial(_read, stream, kernel, bias), len(stream), chunk=stream.chunk)
+            read = partial(_read, stream, kernel, bias)
+            branch = _Maps(read, len(stream), around=self._around, chunk=stream.chunk)
             norm = branch.normalization(layer1)
             branch = self._after(branch, norm, layer2, margin=(1, 1))
             stream.add_later(branch, branch.normalization(layer2))
@@ -190,6 +211,7 @@ class StreamingTransformer:
         half = _Maps(
             lambda i: _to_space(_convolve(stream.take(i, border), kernel, bias)),
             len(stream),
+            around=self._around,
             chunk=2 * stream.chunk,
         )
         norm1 = half.normalization(up1)
@@ -199,6 +221,7 @@ class StreamingTransformer:
                 _convolve(half.activated(i, norm1, (1, 1), self.dtype, border), kernel2, bias2)
             ),
             len(half),
+            around=self._around,
             chunk=2 * half.chunk,
             hold=not recompute,
         )
@@ -228,6 +251,7 @@ class StreamingTransformer:
                 layer.stride,
             ),
             len(maps),
+            around=self._around,
             chunk=maps.chunk // layer.stride,
         )
 
@@ -269,6 +293,14 @@ class _Normalization:
     threshold: Tensor
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Around:
+    """Whether the image's last row comes before its first, and its last column before its first."""
+
+    rows: bool
+    columns: bool
+
+
 class _Plan:
     """How an image's rows, padded to the stride, are cut into strips."""
 
@@ -292,13 +324,25 @@ class _Plan:
 class _ImageRows:
     """The first convolution's input: strips of the image with reflected borders, centred."""
 
-    def __init__(self, image: Tensor, plan: _Plan, device: torch.device, *, edge: int) -> None:
+    def __init__(
+        self,
+        image: Tensor,
+        plan: _Plan,
+        device: torch.device,
+        *,
+        edges: tuple[int, int],
+        around: _Around,
+    ) -> None:
         self._image = image
         self._plan = plan
         self._device = device
         self._margin = 4
-        self._row_index = _border_index(image.shape[-2], edge, self._margin)
-        self._column_index = _border_index(image.shape[-1], edge, self._margin)
+        self._row_index, self._column_index = (
+            _around_index(size, self._margin) if joined else _border_index(size, edge, self._margin)
+            for size, edge, joined in zip(
+                image.shape[-2:], edges, (around.rows, around.columns), strict=True
+            )
+        )
 
     def strip(self, i: int) -> Strip:
         first, last = self._plan.rows(i)
@@ -317,20 +361,33 @@ class _Maps:
     """
 
     def __init__(
-        self, compute: Callable[[int], Strip], count: int, *, chunk: int, hold: bool = True
+        self,
+        compute: Callable[[int], Strip],
+        count: int,
+        *,
+        around: _Around,
+        chunk: int,
+        hold: bool = True,
     ) -> None:
         self._compute = compute
         self._count = count
+        self._around = around
         self.chunk = chunk
         self._hold = hold
         self._strips: dict[int, Strip] = {}
+        # The first and the last rows, which meet where the image goes around.
+        self._ends: dict[int, Strip] = {}
 
     def __len__(self) -> int:
         return self._count
 
     def strip(self, i: int) -> Strip:
         if i not in self._strips:
-            self._strips[i] = self._compute(i)
+            strip = self._strips[i] = self._compute(i)
+            if self._around.rows and i == 0:
+                self._ends[0] = strip[:_MOST_MARGIN].clone()
+            if self._around.rows and i + 1 == self._count:
+                self._ends[1] = strip[-_MOST_MARGIN:].clone()
         return self._strips[i]
 
     def forget_before(self, i: int) -> None:
@@ -367,13 +424,18 @@ class _Maps:
     ) -> Strip:
         """Return max(x, threshold) of strip `i`, with `margin` lines before and after it."""
         before, after = margin
+        above = self.strip(i - 1) if i > 0 else self._ends.get(1)
+        below = None
+        if after:
+            below = self.strip(i + 1) if i + 1 < self._count else self._ends.get(0)
         padded = _pad(
             self.strip(i),
-            above=self.strip(i - 1)[-before:] if i > 0 else None,
-            below=self.strip(i + 1)[:after] if after and i + 1 < self._count else None,
-            last=i + 1 == self._count,
+            above=None if above is None else above[-before:],
+            below=None if below is None else below[:after],
+            last=i + 1 == self._count and not self._around.rows,
             margin=margin,
             border=border,
+            sides="around" if self._around.columns else border,
             zero=norm.threshold,
             floor=norm.threshold,
             dtype=dtype,
@@ -386,16 +448,21 @@ class _Maps:
 class _Stream:
     """The residual stream, updated in place: what is stored is the stream plus `offset`."""
 
-    def __init__(self, strips: Sequence[Strip], offset: Tensor, chunk: int) -> None:
+    def __init__(
+        self, strips: Sequence[Strip], offset: Tensor, chunk: int, *, around: _Around
+    ) -> None:
         self._strips: list[Strip | None] = list(strips)
+        self._around = around
         self.offset = offset
         self.chunk = chunk
         self._pending: tuple[_Maps, _Normalization] | None = None
         self._updated = len(strips)
         self._above: Tensor | None = None
+        # The first row, which follows the last one where the image goes around.
+        self._first: Tensor | None = None
 
     @classmethod
-    def from_maps(cls, maps: _Maps, norm: _Normalization) -> "_Stream":
+    def from_maps(cls, maps: _Maps, norm: _Normalization, *, around: _Around) -> "_Stream":
         """Return the stream that begins with relu(norm(maps))."""
         strips = []
         for i in range(len(maps)):
@@ -403,7 +470,7 @@ class _Stream:
             torch.maximum(strip, norm.threshold.to(strip), out=strip)
             strips.append(strip.mul_(norm.scale.to(strip)))
             maps.forget_before(i + 1)
-        return cls(strips, norm.scale * norm.threshold, maps.chunk)
+        return cls(strips, norm.scale * norm.threshold, maps.chunk, around=around)
 
     def __len__(self) -> int:
         return len(self._strips)
@@ -416,17 +483,22 @@ class _Stream:
 
     def padded(self, i: int, border: Border) -> Strip:
         """Return strip `i`, up to date, with a border of one pixel; strips are read in order."""
-        while self._updated < min(i + 2, len(self)):
+        joined = self._around.rows
+        while self._updated < (len(self) if joined else min(i + 2, len(self))):
             self._update(self._updated)
             self._updated += 1
         strip, last = self._strip(i), i + 1 == len(self)
+        if i == 0:
+            self._above = self._strip(len(self) - 1)[-1:].clone() if joined else None
+            self._first = strip[:1].clone() if joined else None
         padded = _pad(
             strip,
-            above=self._above if i > 0 else None,
-            below=None if last else self._strip(i + 1)[:1],
-            last=last,
+            above=self._above,
+            below=self._first if last else self._strip(i + 1)[:1],
+            last=last and not joined,
             margin=(1, 1),
             border=border,
+            sides="around" if self._around.columns else border,
             zero=self.offset,
             floor=None,
             dtype=strip.dtype,
@@ -497,6 +569,7 @@ def _pad(
     last: bool,
     margin: tuple[int, int],
     border: Border,
+    sides: Border,
     zero: Tensor,
     floor: Tensor | None,
     dtype: torch.dtype,
@@ -504,8 +577,8 @@ def _pad(
     """Copy a strip between the rows above and below it and its border columns.
 
     `margin` is the number of rows and columns before and after; above the image's top (no `above`)
-    and below its bottom (`last`) the border is made. Values below `floor`, by channel, are raised
-    to it.
+    and below its bottom (`last`) the `border` is made, and that of the columns by `sides`. Values
+    below `floor`, by channel, are raised to it.
     """
     before, after = margin
     height, width, channels = strip.shape
@@ -523,14 +596,14 @@ def _pad(
             target.copy_(part.flatten(1))
         else:
             torch.maximum(part.flatten(1), floor, out=target)
-    _fill_border(padded, margin, border, zero, top=above is None, bottom=last)
+    _fill_border(padded, margin, (border, sides), zero, top=above is None, bottom=last)
     return padded
 
 
 def _fill_border(
     padded: Strip,
     margin: tuple[int, int],
-    border: Border,
+    borders: tuple[Border, Border],
     zero: Tensor,
     *,
     top: bool,
@@ -538,17 +611,19 @@ def _fill_border(
 ) -> None:
     """Fill the border columns and, at the image's top and bottom, the border rows.
 
-    `zero` is what stands for 0 in the maps, by channel.
+    `borders` are that of the rows and that of the columns. `zero` is what stands for 0 in the maps,
+    by channel.
     """
     before, after = margin
-    step = 1 if border == "reflect" else 0
-    for axis, first, last in ((0, top, bottom), (1, True, True)):
+    for axis, border, first, last in ((0, borders[0], top, bottom), (1, borders[1], True, True)):
         lines = padded.transpose(0, axis)
         end = lines.shape[0] - after - 1
         for k in range(1, before + 1 if first else 1):
-            lines[before - k] = zero.to(lines) if border == "zeros" else lines[before + k * step]
+            source = {"replicate": before, "reflect": before + k, "around": end + 1 - k}
+            lines[before - k] = zero.to(lines) if border == "zeros" else lines[source[border]]
         for k in range(1, after + 1 if last else 1):
-            lines[end + k] = zero.to(lines) if border == "zeros" else lines[end - k * step]
+            source = {"replicate": end, "reflect": end - k, "around": before - 1 + k}
+            lines[end + k] = zero.to(lines) if border == "zeros" else lines[source[border]]
 
 
 def _border_index(size: int, edge: int, margin: int) -> Tensor:
@@ -563,6 +638,11 @@ def _border_index(size: int, edge: int, margin: int) -> Tensor:
     missing, mode = stride_padding(size + 2 * edge)
     index = F.pad(index, (0, missing), mode=mode)
     return F.pad(index, (margin, margin), mode="reflect")[0, 0].long()
+
+
+def _around_index(size: int, margin: int) -> Tensor:
+    """Return what `_border_index` does for an image that goes around."""
+    return torch.arange(-margin, size + margin).remainder(size)
 
 
 def _channels_last(kernel: Tensor) -> Tensor:

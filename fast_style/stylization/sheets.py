@@ -20,6 +20,7 @@ from fast_style.images import (
     to_float,
 )
 from fast_style.stylization import Stylizer
+from fast_style.stylization.masks import fitted, load_mask
 
 _GAP = 12
 _LABEL_HEIGHT = 28
@@ -32,16 +33,20 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
-    photos: Sequence[tuple[str, Tensor]], stylizers: Sequence[tuple[str, Stylizer]]
+    photos: Sequence[tuple[str, Tensor]],
+    stylizers: Sequence[tuple[str, Stylizer]],
+    *,
+    masks: Sequence[Tensor | None] = (),
 ) -> Tensor:
     """Named photos (3, h, w) in [0, 1] -> (3, H, W): each photo, then each model's picture of it.
 
-    A row for each photo; a single photo's pictures are arranged near a square.
+    A row for each photo; a single photo's pictures are arranged near a square. `masks`, one for
+    each photo or none at all, are those of `Stylizer`.
     """
     cells = []
-    for name, photo in photos:
+    for (name, photo), mask in zip(photos, masks or [None] * len(photos), strict=True):
         cells.append((name, photo))
-        cells += [(label, stylizer(photo)) for label, stylizer in stylizers]
+        cells += [(label, stylizer(photo, mask=mask)) for label, stylizer in stylizers]
     per_row = len(stylizers) + 1
     columns = math.ceil(math.sqrt(per_row)) if len(photos) == 1 else per_row
     rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
@@ -55,22 +60,25 @@ def save_contact_sheet(
     *,
     edge: int,
     quality: int = 95,
+    mask_of: Callable[[Path], Path] | None = None,
     on_error: Callable[[ImageError], None],
 ) -> int:
     """Write the contact sheet of image files at this long edge; return how many it shows.
 
-    One that cannot be read is left out, and `on_error` gets its error; without any no sheet is
-    written. Raises ImageError.
+    `mask_of` returns the path of a photo's mask. A photo that cannot be read, or its mask, is left
+    out, and `on_error` gets its error; without any no sheet is written. Raises ImageError.
     """
     try:
-        photos = []
+        photos, masks = [], []
         for path in paths:
             try:
                 photo = to_float(image_to_tensor(open_rgb(path, at_least=edge)))
-                photos.append((path.name, resize_long_edge(photo, edge)))
+                photo = resize_long_edge(photo, edge)
+                masks.append(_mask(mask_of(path), path, photo) if mask_of else None)
+                photos.append((path.name, photo))
             except ImageError as error:
                 on_error(error)
-        sheet = contact_sheet(photos, stylizers) if photos else None
+        sheet = contact_sheet(photos, stylizers, masks=masks) if photos else None
     except (MemoryError, RuntimeError) as error:
         if not is_memory_error(error):
             raise
@@ -78,6 +86,14 @@ def save_contact_sheet(
     if sheet is not None:
         save_image(sheet, output, quality=quality)
     return len(photos)
+
+
+def _mask(mask: Path, path: Path, photo: Tensor) -> Tensor:
+    """Return a photo's mask at its size. Raises ImageError, which names the photo."""
+    try:
+        return fitted(load_mask(mask), photo.shape[-2:], photo.shape[-2:])
+    except ImageError as error:
+        raise ImageError(f"{path}: its mask: {error}") from None
 
 
 def comparison_sheet(
