@@ -177,6 +177,7 @@ def test_its_program_and_its_safetensors_give_its_picture(tmp_path: Path) -> Non
     output.parent.mkdir()
     assert main(["export", "--model", str(path), "-o", str(output)]) == 0
     assert type(load_model(output).network) is PatchNet
+    assert "kind patch, width 4, 2 residual blocks" in (output.parent / "README.md").read_text()
     for size in ((1, 3, 5, 7), (2, 3, 40, 33)):
         image = torch.rand(size)
         with torch.no_grad():
