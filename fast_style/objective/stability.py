@@ -74,6 +74,14 @@ class Disturbance:
         both = torch.maximum(self._places(size).abs(), here.abs())
         return (both.amax(-1) < inside).float()
 
+    def chunk(self, parts: int) -> list["Disturbance"]:
+        """Return those of equal parts of the crops."""
+        tensors = (each.chunk(parts) for each in (self.motion, self.light, self.noise))
+        return [
+            Disturbance(motion=motion, light=light, noise=noise)
+            for motion, light, noise in zip(*tensors, strict=True)
+        ]
+
     @property
     def _still(self) -> Tensor:
         return torch.eye(2, 3, device=self.motion.device)[None]

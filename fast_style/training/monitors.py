@@ -180,7 +180,8 @@ class ProgressMonitor(NullMonitor):
     """Shows a progress bar with the losses and the time left; messages go above it.
 
     The losses are those under the tag `section`, as in `loss/style`. The time left is that of
-    `run/minutes_left`, once there is one; `run/planned_steps` moves the end of the bar.
+    `run/minutes_left`, once there is one; `run/planned_steps` moves the end of the bar. `waiting`
+    is the share of the time in which the run waits for photos.
     """
 
     def __init__(self, section: str = "loss") -> None:
@@ -209,8 +210,11 @@ class ProgressMonitor(NullMonitor):
             left = tqdm.format_interval(values["run/minutes_left"] * 60)
             self._bar.bar_format = _BAR.format(left=left)
         tags = {name: f"{self._section}/{name}" for name in (*TERMS, STABILITY)}
-        if shown := {name: values[tag] for name, tag in tags.items() if tag in values}:
-            self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, False)
+        shown = {name: f"{values[tag]:.4g}" for name, tag in tags.items() if tag in values}
+        if shown and "run/waited_for_data" in values:
+            shown["waiting"] = f"{values['run/waited_for_data']:.0%}"
+        if shown:
+            self._bar.set_postfix(shown, False)
 
     def message(self, step: int, text: str) -> None:
         log.warning("step %d: %s", step, text)

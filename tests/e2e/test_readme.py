@@ -62,6 +62,9 @@ RUN = {
         leaves="scan.wave.tif"
     ),
     f"fast-style stylize --model wave in.jpg {_LOOKS}": Small(leaves="in.wave.jpg"),
+    "fast-style stylize --model wave panorama.jpg --wrap x": Small(
+        leaves="in.wave.jpg", instead={"panorama.jpg": "in.jpg"}
+    ),
     "fast-style stylize in.jpg --sheet sheet.jpg": Small(leaves="sheet.jpg"),
     "fast-style models": Small(),
     "fast-style models wave": Small(),
@@ -95,6 +98,9 @@ NOT_RUN = {
         "tests/unit/test_report_card.py does"
     ),
     "fast-style export --model wave -o wave.onnx": "tests/unit/test_export_onnx.py does",
+    "fast-style stylize --model wave photos/ -o out/ --mask masks/": (
+        "tests/unit/test_masks.py does"
+    ),
     "tensorboard --logdir checkpoints": "a server of another project",
     "make demo": "makes an environment, and trains for minutes",
     "make test": "is this suite",
