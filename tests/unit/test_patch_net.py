@@ -184,3 +184,13 @@ def test_its_program_and_its_safetensors_give_its_picture(tmp_path: Path) -> Non
             picture = ExportableNet(net)(image)
         assert (picture - stylizer(image)).abs().max() <= 0.02 / 255
         assert torch.equal(Stylizer(output, device="cpu")(image), stylizer(image))
+
+
+def test_its_export_in_strips_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install 'fast-style[export]'")
+    path, output = save_model(tmp_path / "fast.pth", network()), tmp_path / "fast.onnx"
+    assert main(["export", "--model", str(path), "-o", str(output), "--strips"]) == 2
+    assert "a network of kind patch has no stages: export it whole" in capsys.readouterr().err
+    assert not output.exists()
