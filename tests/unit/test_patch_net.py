@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -194,3 +195,12 @@ def test_its_export_in_strips_is_refused_by_name(
     assert main(["export", "--model", str(path), "-o", str(output), "--strips"]) == 2
     assert "a network of kind patch has no stages: export it whole" in capsys.readouterr().err
     assert not output.exists()
+
+
+@pytest.mark.parametrize("wrap", ["x", "xy"])
+def test_a_picture_that_goes_around_may_be_rolled(wrap: Literal["x", "xy"]) -> None:
+    engine, image = StreamingTransformer(network(), wrap=wrap), torch.rand(3, 48, 64)
+    shift, axes = ((8, 20), (1, 2)) if wrap == "xy" else ((20,), (2,))
+    picture = whole(engine, image)
+    rolled = whole(engine, image.roll(shift, axes)).roll([-one for one in shift], axes)
+    assert (rolled - picture).abs().max() <= 1e-4 * picture.std()
