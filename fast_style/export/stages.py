@@ -47,8 +47,10 @@ def stage_bytes(
     """Return the graphs of the chain by name, in the order in which they run.
 
     `half` is that of `GraphForm`; `about` goes into each file. Raises UserError for a network with
-    transposed convolutions.
+    transposed convolutions, and for one of the fast family.
     """
+    if network.kind != TransformerNet.kind:
+        raise UserError(f"a network of kind {network.kind} has no stages: export it whole")
     if network.upsampling != "nearest":
         raise UserError("a network with transposed convolutions has no stages: export it whole")
     form = GraphForm(half=half)
