@@ -49,6 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         multiprocessing.set_start_method(method, force=True)
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["FAST_STYLE_DEVICE"] = "cpu"
         torch.backends.mps.is_available = lambda: False
 
 

@@ -30,7 +30,7 @@ from fast_style.data.workers import cores, number_of_workers
 # The most photos on which the loader is timed, and the most seconds.
 _TIMED_PHOTOS = 400
 _TIMED_SECONDS = 3
-_FRAMED_HINT = " (a frame or padding is trained on as well: better cropped away)"
+_FRAMED_HINT = " (a frame or padding is trained on as well: better cropped away; --json names them)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,6 +80,7 @@ def _report(scan: Scan, image_size: int) -> dict[str, Any]:
         "too_small": [str(path) for path in scan.too_small],
         "grey_share": round(scan.grey_share, 4),
         "framed_share": round(scan.framed_share, 4),
+        "framed": [str(path) for path in scan.framed_photos],
         "duplicates": _duplicates(scan.usable),
         "image_size": image_size,
     }

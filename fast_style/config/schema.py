@@ -174,6 +174,13 @@ class LossConfig:
         0,
         doc="Weight of the total variation, which smooths; 0.1 beside a `strength` is very little.",
     )
+    stability_weight: float = number(
+        0.0,
+        0,
+        doc="Weight of the stability loss, for clips: how much a picture changes when its photo is "
+        "moved, zoomed, relit and noisy by a little. A step takes a second pass of the network.",
+        source="compound regularization, Wang et al. 2020; docs/video.md has figures",
+    )
     padding: Literal["zeros", "replicate"] = key(
         "replicate",
         doc="What the loss network's first convolution sees beyond the border: zeros are a black "
@@ -207,6 +214,11 @@ class NetworkConfig:
         64,
         doc="Residual blocks at a quarter of the size.",
         source="Johnson et al. 2016, supplement, table 1",
+    )
+    kind: Literal["residual", "patch"] = key(
+        "residual",
+        doc="The family: residual is Johnson et al.'s; patch is the fast one, for live pictures, "
+        "which `fast-style distill` teaches what a residual one does.",
     )
 
 

@@ -9,6 +9,7 @@ import copy
 import itertools
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fast_style.data.cache import ImageCache
-from fast_style.data.photos import MAXIMUM_UNREADABLE, DataError, too_many_unreadable
+from fast_style.data.photos import MAXIMUM_UNREADABLE, DataError, Skipped, too_many_unreadable
 from fast_style.data.preparation import SCALES, Preparation
 from fast_style.data.workers import PREFETCHED, context, obey_the_main_process_only
 from fast_style.images import ImageError, image_to_tensor, open_rgb
@@ -184,13 +185,14 @@ def content_batches(
     pin_memory: bool = False,
     size_at: Callable[[int], int] | None = None,
     share: tuple[int, int] = (0, 1),
+    skipped: Skipped | None = None,
 ) -> Generator[ContentBatch, None, None]:
     """Yield the batches of step `first_step`, `first_step + 1`, ... without end.
 
     `size_at` returns a step's size of crops (default: `images.size_at`); `share` (k, n) yields the
     k-th of n equal parts of each.
-    A file that turns out broken is named once in the log. Raises DataError when more than one in
-    twenty are broken.
+    A file that turns out broken is named once in the log, and is `skipped`. Raises DataError when
+    more than half are broken.
     """
     loader = DataLoader(
         images,
@@ -209,12 +211,13 @@ def content_batches(
         multiprocessing_context=context() if workers else None,
         pin_memory=pin_memory,
     )
+    skipped = Skipped() if skipped is None else skipped
     seen: set[str] = set()
     try:
         for batch in loader:
-            for reason in set(batch.unreadable) - seen:
+            for reason in batch.unreadable:
                 seen.add(reason)
-                log.warning("skipped: %s", reason)
+                skipped.add(reason)
             if len(seen) > max(1, MAXIMUM_UNREADABLE * len(images)):
                 raise DataError(too_many_unreadable(len(images), sorted(seen)))
             yield batch
@@ -231,23 +234,33 @@ def center_crop(path: Path, size: int) -> Tensor:
     return image_to_tensor(_square(image, (left, top, left + side, top + side), size))
 
 
-def center_crops(paths: Iterable[Path], size: int) -> dict[Path, Tensor]:
-    """Return the central squares of the files that can be read, and log the others.
+def center_crops(
+    paths: Iterable[Path], size: int, *, skipped: Skipped | None = None
+) -> dict[Path, Tensor]:
+    """Return the central squares of the files that can be read: see `read_each`."""
+    return read_each(paths, partial(center_crop, size=size), skipped=skipped)
+
+
+def read_each(
+    paths: Iterable[Path], read: Callable[[Path], Tensor], *, skipped: Skipped | None = None
+) -> dict[Path, Tensor]:
+    """Read the files that can be read; the others are logged, and are `skipped`.
 
     There may be others: a scan decodes only a sample of a large folder. Raises DataError where
     none can be read.
     """
-    crops: dict[Path, Tensor] = {}
+    found: dict[Path, Tensor] = {}
+    skipped = Skipped() if skipped is None else skipped
     reasons = []
     for path in paths:
         try:
-            crops[path] = center_crop(path, size)
+            found[path] = read(path)
         except ImageError as error:
             reasons.append(str(error))
-            log.warning("skipped: %s", error)
-    if not crops:
+            skipped.add(str(error))
+    if not found:
         raise DataError(too_many_unreadable(len(reasons), reasons))
-    return crops
+    return found
 
 
 def _square(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Image.Image:

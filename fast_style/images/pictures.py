@@ -179,12 +179,12 @@ def flat_rgb(file: BinaryIO, image: Image.Image) -> Channels:
     return with_bits(_flat(decode(file, image)), 8)
 
 
-def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
-    """Read a file's width and height, as stored, from its header. Raises ImageError.
+def read_size(source: Source, *, at_least: int = 0) -> tuple[int, int]:
+    """Read a file's or stream's width and height, as stored, from its header. Raises ImageError.
 
     With `at_least`, the size is that of what `open_rgb` returns.
     """
-    with opened(path) as (file, image):
+    with opened(source) as (file, image):
         if at_least:
             image.draft("RGB", (at_least, at_least))
         left, top, right, bottom = crop_of(file, image) or (0, 0, *image.size)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fast_style import distributed
 from fast_style.config import TrainingConfig
+from fast_style.devices import Arriving
 from fast_style.objective.losses import Losses
 from fast_style.training.artefacts import artefact_scores, find_artefacts
 from fast_style.training.monitors import Monitor
@@ -44,6 +45,8 @@ class Reports:
         self.monitors = monitors if distributed.is_main() else ()
         self.batch_size = training.batch_size
         self._cure = cure_for_waiting
+        # Losses that are on their way from a GPU: the step, their names, what else to report.
+        self._arriving: list[tuple[int, Sequence[str], Arriving, dict[str, float]]] = []
         self.pace = Pace(
             step,
             {
@@ -71,18 +74,33 @@ class Reports:
         for monitor in self.monitors:
             monitor.advance(step)
 
-    def losses(self, step: int, steps: int, losses: Losses, learning_rate: float) -> None:
-        """Report an update: its losses, as means over the processes, and how fast it went."""
+    def losses(
+        self, step: int, steps: int, losses: Losses, learning_rate: float, *, waits: bool = True
+    ) -> None:
+        """Report an update: its losses, as means over the processes, and how fast it went.
+
+        Without waiting for a GPU they are reported at the next call, or that of `arrived`.
+        """
         terms = losses.items()
-        means = distributed.mean(torch.stack(list(terms.values()))).tolist()
-        values = {f"loss/{name}": value for name, value in zip(terms, means, strict=True)}
+        means = Arriving(distributed.mean(torch.stack(list(terms.values()))))
+        if waits:
+            means.wait()  # so that the time is that of what is finished
         rate = self.pace.mark(step, steps) * self.batch_size
-        values |= {"run/learning_rate": learning_rate, "run/images_per_second": rate}
+        values = {"run/learning_rate": learning_rate, "run/images_per_second": rate}
         if self.pace.is_known:
             values["run/minutes_left"] = self.pace.seconds_left(steps) / 60
             values["run/waited_for_data"] = self.pace.waited
-        self.scalars(step, values)
+        self._arriving.append((step, list(terms), means, values))
+        self.arrived(but_for=0 if waits else 1)
         self._tell_of_waiting(step)
+
+    def arrived(self, *, but_for: int = 0) -> None:
+        """Report the losses that have not been reported yet, but for the last ones."""
+        while len(self._arriving) > but_for:
+            step, terms, arriving, others = self._arriving.pop(0)
+            means = arriving.wait().tolist()
+            values = {f"loss/{name}": value for name, value in zip(terms, means, strict=True)}
+            self.scalars(step, values | others)
 
     def _tell_of_waiting(self, step: int) -> None:
         """Tell once, with the cure, where photos come too slowly."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fast_style.config import Config, ConfigError
 from fast_style.objective.losses import Losses
+from fast_style.objective.stability import Disturbance
 from fast_style.training.accumulation import in_parts
 from fast_style.training.inputs import prepare, prepare_together
 from fast_style.training.trainee import Trainee
@@ -17,14 +18,15 @@ from fast_style.training.trainee import Trainee
 MakeConfig = Callable[..., Config]
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize(("parts", "stability"), [(2, 0), (4, 0), (2, 10)])
 def test_parts_of_a_batch_give_the_losses_and_the_gradients_of_the_whole(
-    tiny_config: MakeConfig, parts: int
+    tiny_config: MakeConfig, parts: int, stability: float
 ) -> None:
     content = torch.rand(4, 3, 32, 32)
     losses, norms, gradients = [], [], []
     for accumulate in (1, parts):
-        config = tiny_config({"training.batch_size": 4, "training.accumulate": accumulate})
+        settings = {"training.batch_size": 4, "loss.stability_weight": stability}
+        config = tiny_config({**settings, "training.accumulate": accumulate})
         trainee = Trainee(config, prepare(config, device="cpu"))
         found, norm = trainee.update(content)
         losses.append([value.item() for value in found.items().values()])
@@ -101,16 +103,17 @@ class _Exchanging(nn.Module):
 def test_processes_exchange_gradients_once_a_step() -> None:
     network, kept_back = _Exchanging(), []
 
-    def losses_of(images: Tensor) -> Losses:
+    def losses_of(images: Tensor, how: Disturbance | None) -> Losses:
         mean = images.mean()
         return Losses(content=mean, style=2 * mean, tv=0 * mean)
 
     losses = in_parts(
         losses_of,
         torch.arange(6.0)[:, None, None, None].expand(6, 3, 2, 2),
+        None,
         parts=3,
         backward=lambda total: kept_back.append(network.kept_back),
-        network=network,
+        module=network,
     )
     assert kept_back == [True, True, False]
     assert (losses.content.item(), losses.total.item()) == (2.5, 7.5)

@@ -65,7 +65,7 @@ def test_each_file_that_cannot_be_used_is_named_with_its_reason(
     assert main(["check-data", str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "9 image files, 3 usable"
-    assert lines[1] == "unreadable: 5, more than the 5% that a training goes on with"
+    assert lines[1] == "unreadable: 5, more than the 50% that a training goes on with"
     for name in UNREADABLE:
         assert sum(line.startswith(f"  {tmp_path / name}: ") for line in lines) == 1
     place = lines.index("too small, with a side under 16 pixels: 1")
@@ -98,7 +98,7 @@ def test_a_folder_without_any_usable_photo_is_told_in_full(
     assert main(["check-data", str(tmp_path)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "1 image files, 0 usable",
-        "unreadable: 1, more than the 5% that a training goes on with",
+        "unreadable: 1, more than the 50% that a training goes on with",
         f"  {tmp_path / 'a.jpg'}: is empty",
     ]
     assert report(capsys, tmp_path, code=1)["usable"] == 0

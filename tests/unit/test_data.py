@@ -278,7 +278,7 @@ def test_a_file_that_breaks_later_is_replaced_by_the_next_and_named_once(
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=with_workers)])
-@pytest.mark.parametrize(("count", "broken"), [(6, 2), (3, 3)])
+@pytest.mark.parametrize(("count", "broken"), [(6, 4), (3, 3)])
 def test_many_files_that_break_later_end_the_run_with_their_names(
     tmp_path: Path, count: int, broken: int, workers: int
 ) -> None:

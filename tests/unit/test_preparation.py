@@ -1,6 +1,5 @@
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from synthetic import photo, write_photos
 
 from fast_style.config import Config, ConfigError, StyleConfig
 from fast_style.data import DataError, Draw
-from fast_style.data.photos import hold_out, inspect_images
+from fast_style.data.photos import Scan, hold_out, inspect_images
 from fast_style.training.inputs import load_style_image, prepare
 
 
@@ -63,7 +62,9 @@ def test_a_held_out_photo_that_only_now_turns_out_broken_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    scan = partial(inspect_images, decoded=3)  # files 0, 4 and 8
+    def scan(paths: Sequence[Path], **_: object) -> Scan:
+        return inspect_images(paths, decoded=3)  # files 0, 4 and 8
+
     monkeypatch.setattr("fast_style.training.inputs.scan_images", scan)
     photos = write_photos(tmp_path / "photos", 10)
     config = tiny_config({"data.train": str(tmp_path / "photos"), "data.held_out": 2})
