@@ -1,5 +1,6 @@
 """Memory: what there is, what was too much, and the allocator. It knows nothing of torch."""
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -64,6 +65,18 @@ def keep_freed_memory(*, up_to: int | None = None) -> None:
     else:
         mallopt(m_mmap_threshold, up_to)
     mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def share_one_heap() -> None:
+    """Tell glibc that all threads share one heap; call it before there are threads.
+
+    Each thread has one of its own otherwise, and keeps there what it freed: in a server, whose
+    requests are threads, the same photos would take more and more memory.
+    """
+    if sys.platform.startswith("linux"):
+        m_arena_max = -8
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(m_arena_max, 1)
 
 
 def is_memory_error(error: Exception) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
+from fast_style.images.codec_lines import kept_apart
 from fast_style.memory import is_memory_error, keep_freed_memory
 from fast_style.version import __version__
 
@@ -21,12 +22,15 @@ COMMANDS = {
     "new": "from a picture and photos to a model, in one command",
     "train": "train a network for a style image",
     "stylize": "apply a trained network to photos",
+    "live": "stylize a camera live, in a window",
     "optimize": "optimise one image by a recipe: the slow baseline",
     "evaluate": "compare a network with the baseline",
     "sweep": "try settings of a config side by side",
     "models": "list the shipped models, or describe one",
+    "distill": "teach a faster network what a trained one does",
     "convert": "rewrite another project's model as one of this program",
     "export": "write a model for other programs: ONNX, .pt2, safetensors",
+    "serve": "show the page, and stylize photos over HTTP",
     "check-data": "check folders of photos before a training",
 }
 
@@ -107,8 +111,13 @@ def run(
     `memory.keep_freed_memory`; `less_memory` is what this command's user can do where there is too
     little.
     """
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    keep_freed_memory(up_to=keep_up_to)
+    with kept_apart():
+        logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+        keep_freed_memory(up_to=keep_up_to)
+        return _guarded(command, options, less_memory=less_memory)
+
+
+def _guarded(command: Callable[[], int], options: Namespace | None, *, less_memory: str) -> int:
     try:
         code = command()
         sys.stdout.flush()
@@ -157,6 +166,15 @@ def _as_mistake(error: Exception, *, less_memory: str) -> str | None:
         what = (str(error).splitlines() or ["Out of memory"])[0].rstrip(".")
         return f"{what}. {less_memory[0].upper()}{less_memory[1:]}."
     return None
+
+
+def exit_code(*, unreadable: int) -> int:
+    """Return 1 where photos had to be left out, which a line says, and 0 otherwise."""
+    if unreadable:
+        what = "1 photo" if unreadable == 1 else f"{unreadable:,} photos"
+        verb = "was" if unreadable == 1 else "were"
+        print(f"{what} could not be read and {verb} left out", file=sys.stderr, flush=True)
+    return 1 if unreadable else 0
 
 
 def catch_signals() -> tuple[list[int], Callable[[], bool]]:

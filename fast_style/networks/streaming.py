@@ -22,6 +22,9 @@ A trained network draws a frame, a bright or dark line along the image's edge. S
 beyond its edges, mirrored, and what the network makes of those rows and columns is cut off, and the
 frame with them. The border is only looked up: no padded image is made.
 
+A picture that goes around, a panorama or a texture, has no edge there: every layer reads on at the
+other side instead, in place of the border that it would make.
+
 A strip is (rows, columns, channels): the channels-last layout of one image.
 """
 
@@ -36,6 +39,7 @@ from torch import Tensor, nn
 
 from fast_style.devices import available_memory, exact_device, items_with_tf32
 from fast_style.images import to_float
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import (
     OUTPUT_SCALE,
     ConvBlock,
@@ -68,12 +72,16 @@ _HUGE_BYTES = 1 << 25
 _GPU_STRIP_PIXELS = 1 << 23
 _GPU_STRIP_MAPS = 6
 
+# The most rows that a layer reads beyond a strip.
+_MOST_MARGIN = 4
+
 # How far an image goes on beyond its edges: 16 pixels do no better.
 EDGE_PIXELS = 8
 
 Strip = Tensor
-Border = Literal["reflect", "replicate", "zeros"]
+Border = Literal["reflect", "replicate", "zeros", "around"]
 Edge = Literal["reflect", "none"]
+Wrap = Literal["off", "x", "xy"]
 
 
 class StreamingTransformer:
@@ -82,7 +90,8 @@ class StreamingTransformer:
     `dtype` is that of the feature maps; the first convolution is float32 and statistics are merged
     in float64, on the CPU where the device has none. `edge`: "none" yields the network's own result
     up to rounding; "reflect" its result for the image with 8 mirrored pixels around it, which are
-    cut off again.
+    cut off again. `wrap`: "x" joins the left and the right of the image, "xy" the top and the
+    bottom too; an edge that is joined must be a multiple of 4, and at least 8.
     """
 
     def __init__(
@@ -92,9 +101,16 @@ class StreamingTransformer:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         edge: Edge = "reflect",
+        wrap: Wrap = "off",
     ) -> None:
         self.dtype = dtype
-        self._edge = EDGE_PIXELS if edge == "reflect" else 0
+        beyond = EDGE_PIXELS if edge == "reflect" else 0
+        self._around = _Around(rows="y" in wrap, columns="x" in wrap)
+        # Rows above and below the image, and columns beside it, that are cut off again.
+        self._edges = (
+            0 if self._around.rows else beyond,
+            0 if self._around.columns else beyond,
+        )
         self.device = device or torch.device("cpu")
         self._exact = exact_device(self.device)
         self._width = network.width
@@ -111,7 +127,11 @@ class StreamingTransformer:
         self._decoder_border: Border = "replicate" if upsampling == "nearest" else "zeros"
         rewrite = partial(upsample_kernel, upsampling=upsampling)
         self._decoder = [self._layer(block.conv, block.norm, rewrite) for block in decoder]
-        self._head = self._layer(network.head, None, two_by_two_kernel)
+        # Both heads give squares of 2x2 pixels: from a map at full resolution, or at half of it.
+        if isinstance(network, PatchNet):
+            self._head = self._layer(network.head, None)
+        else:
+            self._head = self._layer(network.head, None, two_by_two_kernel, stride=2)
 
     def strips(
         self, image: Tensor, *, height: int | None = None, recompute: bool = False
@@ -132,8 +152,11 @@ class StreamingTransformer:
     def _strips(
         self, image: Tensor, height: int | None, recompute: bool
     ) -> Iterator[tuple[int, Tensor]]:
-        edge = self._edge
-        rows, columns = (size + 2 * edge for size in image.shape[-2:])
+        edge, side = self._edges
+        rows, columns = image.shape[-2] + 2 * edge, image.shape[-1] + 2 * side
+        for size, joined in ((rows, self._around.rows), (columns, self._around.columns)):
+            if joined and stride_padding(size)[0]:
+                raise ValueError(f"an edge of {size} pixels is joined: use a multiple of 4, from 8")
         plan = _Plan(rows, columns, height, least=self._least_pixels(rows * columns, height))
         chunks = _Chunks.of(plan, self._exact)
         trunk = self._residual(self._encode(image, plan, chunks, recompute))
@@ -142,7 +165,7 @@ class StreamingTransformer:
             # A strip of a wide image may hold nothing but what is around it.
             top, bottom = max(first, edge), min(last, rows - edge)
             if top < bottom:
-                visible = strip[top - first : bottom - first, edge : columns - edge]
+                visible = strip[top - first : bottom - first, side : columns - side]
                 yield top - edge, visible.permute(2, 0, 1)
 
     def _least_pixels(self, pixels: int, height: int | None) -> int:
@@ -161,13 +184,15 @@ class StreamingTransformer:
         conv: nn.Conv2d,
         norm: InstanceNorm | None,
         rewrite: Callable[[Tensor], Tensor] = lambda kernel: kernel,
+        *,
+        stride: int | None = None,
     ) -> "_Layer":
         kernel = conv.weight.detach().to(self._exact, torch.float64)
         if norm is None:
             assert conv.bias is not None
             bias = conv.bias.detach().to(self._exact, torch.float64)
             kernel = _channels_last(rewrite(kernel * OUTPUT_SCALE)).to(self.device)
-            return _Layer(kernel=kernel, stride=2, bias=bias * OUTPUT_SCALE)
+            return _Layer(kernel=kernel, stride=stride or 1, bias=bias * OUTPUT_SCALE)
         gamma = norm.weight.detach().to(self._exact, torch.float64)
         beta = norm.bias.detach().to(self._exact, torch.float64)
         kernel = kernel * torch.where(gamma < 0, -1.0, 1.0)[:, None, None, None]
@@ -184,26 +209,29 @@ class StreamingTransformer:
         self, image: Tensor, plan: "_Plan", chunks: "_Chunks", recompute: bool
     ) -> "_Stream":
         """Run the encoder; return the residual stream at a quarter of the edge."""
-        conv1, conv2, conv3 = self._encoder
-        rows = _ImageRows(image, plan, self.device, edge=self._edge)
-        full = _Maps(
-            lambda i: _convolve(rows.strip(i), conv1.kernel),
+        first, *others = self._encoder
+        rows = _ImageRows(image, plan, self.device, edges=self._edges, around=self._around)
+        # A first layer that is the only one makes the trunk, which is held in the maps' type.
+        dtype = torch.float32 if others else self.dtype
+        maps = _Maps(
+            lambda i: _convolve(rows.strip(i), first.kernel, stride=first.stride).to(dtype),
             len(plan),
-            chunks=chunks,
-            hold=not recompute,
+            around=self._around,
+            chunks=chunks.times(1 / first.stride),
+            hold=not (recompute and others),
         )
-        norm = full.normalization(conv1)
-        half = self._after(full, norm, conv2, margin=(1, 0))
-        norm = half.normalization(conv2)
-        trunk = self._after(half, norm, conv3, margin=(1, 0))
-        norm = trunk.normalization(conv3)
-        return _Stream.from_maps(trunk, norm)
+        norm = maps.normalization(first)
+        for layer in others:
+            maps = self._after(maps, norm, layer, margin=(1, 0))
+            norm = maps.normalization(layer)
+        return _Stream.from_maps(maps, norm, around=self._around)
 
     def _residual(self, stream: "_Stream") -> "_Stream":
         """Run the residual blocks; each branch is added while the next block reads the stream."""
         for layer1, layer2 in self._residual_blocks:
             kernel, bias = layer1.folded(stream.offset, self.dtype)
-            branch = _Maps(partial(_read, stream, kernel, bias), len(stream), chunks=stream.chunks)
+            read = partial(_read, stream, kernel, bias)
+            branch = _Maps(read, len(stream), around=self._around, chunks=stream.chunks)
             norm = branch.normalization(layer1)
             branch = self._after(branch, norm, layer2, margin=(1, 1))
             stream.add_later(branch, branch.normalization(layer2))
@@ -211,35 +239,45 @@ class StreamingTransformer:
 
     def _decode(self, stream: "_Stream", recompute: bool) -> Iterator[Strip]:
         """Run the decoder and the head."""
-        (up1, up2), border = self._decoder, self._decoder_border
-        kernel, bias = up1.folded(stream.offset, self.dtype)
+        (first, *others), border = self._decoder, self._decoder_border
+        kernel, bias = first.folded(stream.offset, self.dtype)
         half = _Maps(
             lambda i: _to_space(_convolve(stream.take(i, border), kernel, bias)),
             len(stream),
+            around=self._around,
             chunks=stream.chunks.times(2),
         )
-        norm1 = half.normalization(up1)
-        kernel2, bias2 = up2.folded(norm1.threshold, self.dtype, scale=norm1.scale)
-        full = _Maps(
-            lambda i: _to_space(
-                _convolve(half.activated(i, norm1, (1, 1), self.dtype, border), kernel2, bias2)
-            ),
-            len(half),
-            chunks=half.chunks.times(2),
-            hold=not recompute,
-        )
-        norm2 = full.normalization(up2)
-        kernel3, bias3 = self._head.folded(norm2.threshold, self.dtype, scale=norm2.scale)
-        margin = kernel3.shape[-1] // 2 - 1
+        maps, norm = half, half.normalization(first)
+        for layer in others:
+            maps = self._upsampled(maps, norm, layer, hold=not recompute)
+            norm = maps.normalization(layer)
+        kernel, bias = self._head.folded(norm.threshold, self.dtype, scale=norm.scale)
+        margin = (kernel.shape[-1] - self._head.stride) // 2
         # What the bias loses to the rounding of the maps' type would be a tint.
-        rest = 0.5 + _like(bias3 - bias3.to(self.dtype).double(), self._head.kernel)
-        for i in range(len(full)):
-            padded = full.activated(i, norm2, (margin, margin), self.dtype, consume=True)
+        rest = 0.5 + _like(bias - bias.to(self.dtype).double(), self._head.kernel)
+        for i in range(len(maps)):
+            padded = maps.activated(i, norm, (margin, margin), self.dtype, consume=True)
             half.forget_before(i)
-            squares = _convolve(padded, kernel3, bias3, 2).float() + rest
+            squares = _convolve(padded, kernel, bias, self._head.stride).float() + rest
             h, w, channels = squares.shape
             strip = squares.view(h, w, 2, 2, channels // 4).permute(0, 2, 1, 3, 4)
             yield strip.reshape(2 * h, 2 * w, channels // 4)
+
+    def _upsampled(
+        self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", *, hold: bool
+    ) -> "_Maps":
+        """Normalize, rectify and upsample maps, strip by strip as they are asked for."""
+        kernel, bias = layer.folded(norm.threshold, self.dtype, scale=norm.scale)
+        border = self._decoder_border
+        return _Maps(
+            lambda i: _to_space(
+                _convolve(maps.activated(i, norm, (1, 1), self.dtype, border), kernel, bias)
+            ),
+            len(maps),
+            around=self._around,
+            chunks=maps.chunks.times(2),
+            hold=hold,
+        )
 
     def _after(
         self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", margin: tuple[int, int]
@@ -254,6 +292,7 @@ class StreamingTransformer:
                 layer.stride,
             ),
             len(maps),
+            around=self._around,
             chunks=maps.chunks.times(1 / layer.stride),
         )
 
@@ -296,6 +335,14 @@ class _Normalization:
 
     scale: Tensor
     threshold: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Around:
+    """Whether the image's last row comes before its first, and its last column before its first."""
+
+    rows: bool
+    columns: bool
 
 
 class _Plan:
@@ -349,16 +396,28 @@ class _ImageRows:
     An image is on the GPU that computes as a whole, and by its integers.
     """
 
-    def __init__(self, image: Tensor, plan: _Plan, device: torch.device, *, edge: int) -> None:
+    def __init__(
+        self,
+        image: Tensor,
+        plan: _Plan,
+        device: torch.device,
+        *,
+        edges: tuple[int, int],
+        around: _Around,
+    ) -> None:
         self._image = image if device.type == "cpu" else on_device(image, device)
         self._plan = plan
         self._device = device
         self._margin = 4
-        place = self._image.device
-        index = _border_index(image.shape[-2], edge, self._margin)
-        self._row_index = index.to(place, non_blocking=True)
-        index = _border_index(image.shape[-1], edge, self._margin)
-        self._column_index = index.to(place, non_blocking=True)
+        indices = (
+            _around_index(size, self._margin) if joined else _border_index(size, edge, self._margin)
+            for size, edge, joined in zip(
+                image.shape[-2:], edges, (around.rows, around.columns), strict=True
+            )
+        )
+        self._row_index, self._column_index = (
+            index.to(self._image.device, non_blocking=True) for index in indices
+        )
 
     def strip(self, i: int) -> Strip:
         first, last = self._plan.rows(i)
@@ -386,20 +445,33 @@ class _Maps:
     """
 
     def __init__(
-        self, compute: Callable[[int], Strip], count: int, *, chunks: _Chunks, hold: bool = True
+        self,
+        compute: Callable[[int], Strip],
+        count: int,
+        *,
+        around: _Around,
+        chunks: _Chunks,
+        hold: bool = True,
     ) -> None:
         self._compute = compute
         self._count = count
+        self._around = around
         self.chunks = chunks
         self._hold = hold
         self._strips: dict[int, Strip] = {}
+        # The first and the last rows, which meet where the image goes around.
+        self._ends: dict[int, Strip] = {}
 
     def __len__(self) -> int:
         return self._count
 
     def strip(self, i: int) -> Strip:
         if i not in self._strips:
-            self._strips[i] = self._compute(i)
+            strip = self._strips[i] = self._compute(i)
+            if self._around.rows and i == 0:
+                self._ends[0] = strip[:_MOST_MARGIN].clone()
+            if self._around.rows and i + 1 == self._count:
+                self._ends[1] = strip[-_MOST_MARGIN:].clone()
         return self._strips[i]
 
     def forget_before(self, i: int) -> None:
@@ -434,13 +506,18 @@ class _Maps:
     ) -> Strip:
         """Return max(x, threshold) of strip `i`, with `margin` lines before and after it."""
         before, after = margin
+        above = self.strip(i - 1) if i > 0 else self._ends.get(1)
+        below = None
+        if after:
+            below = self.strip(i + 1) if i + 1 < self._count else self._ends.get(0)
         padded = _pad(
             self.strip(i),
-            above=self.strip(i - 1)[-before:] if i > 0 else None,
-            below=self.strip(i + 1)[:after] if after and i + 1 < self._count else None,
-            last=i + 1 == self._count,
+            above=None if above is None else above[-before:],
+            below=None if below is None else below[:after],
+            last=i + 1 == self._count and not self._around.rows,
             margin=margin,
             border=border,
+            sides="around" if self._around.columns else border,
             zero=norm.threshold,
             floor=norm.threshold,
             dtype=dtype,
@@ -453,16 +530,21 @@ class _Maps:
 class _Stream:
     """The residual stream, updated in place: what is stored is the stream plus `offset`."""
 
-    def __init__(self, strips: Sequence[Strip], offset: Tensor, chunks: _Chunks) -> None:
+    def __init__(
+        self, strips: Sequence[Strip], offset: Tensor, chunks: _Chunks, *, around: _Around
+    ) -> None:
         self._strips: list[Strip | None] = list(strips)
+        self._around = around
         self.offset = offset
         self.chunks = chunks
         self._pending: tuple[_Maps, _Normalization] | None = None
         self._updated = len(strips)
         self._above: Tensor | None = None
+        # The first row, which follows the last one where the image goes around.
+        self._first: Tensor | None = None
 
     @classmethod
-    def from_maps(cls, maps: _Maps, norm: _Normalization) -> "_Stream":
+    def from_maps(cls, maps: _Maps, norm: _Normalization, *, around: _Around) -> "_Stream":
         """Return the stream that begins with relu(norm(maps))."""
         strips = []
         for i in range(len(maps)):
@@ -470,7 +552,7 @@ class _Stream:
             torch.maximum(strip, _like(norm.threshold, strip), out=strip)
             strips.append(strip.mul_(_like(norm.scale, strip)))
             maps.forget_before(i + 1)
-        return cls(strips, norm.scale * norm.threshold, maps.chunks)
+        return cls(strips, norm.scale * norm.threshold, maps.chunks, around=around)
 
     def __len__(self) -> int:
         return len(self._strips)
@@ -483,17 +565,22 @@ class _Stream:
 
     def padded(self, i: int, border: Border) -> Strip:
         """Return strip `i`, up to date, with a border of one pixel; strips are read in order."""
-        while self._updated < min(i + 2, len(self)):
+        joined = self._around.rows
+        while self._updated < (len(self) if joined else min(i + 2, len(self))):
             self._update(self._updated)
             self._updated += 1
         strip, last = self._strip(i), i + 1 == len(self)
+        if i == 0:
+            self._above = self._strip(len(self) - 1)[-1:].clone() if joined else None
+            self._first = strip[:1].clone() if joined else None
         padded = _pad(
             strip,
-            above=self._above if i > 0 else None,
-            below=None if last else self._strip(i + 1)[:1],
-            last=last,
+            above=self._above,
+            below=self._first if last else self._strip(i + 1)[:1],
+            last=last and not joined,
             margin=(1, 1),
             border=border,
+            sides="around" if self._around.columns else border,
             zero=self.offset,
             floor=None,
             dtype=strip.dtype,
@@ -575,6 +662,7 @@ def _pad(
     last: bool,
     margin: tuple[int, int],
     border: Border,
+    sides: Border,
     zero: Tensor,
     floor: Tensor | None,
     dtype: torch.dtype,
@@ -582,8 +670,8 @@ def _pad(
     """Copy a strip between the rows above and below it and its border columns.
 
     `margin` is the number of rows and columns before and after; above the image's top (no `above`)
-    and below its bottom (`last`) the border is made. Values below `floor`, by channel, are raised
-    to it.
+    and below its bottom (`last`) the `border` is made, and that of the columns by `sides`. Values
+    below `floor`, by channel, are raised to it.
     """
     before, after = margin
     height, width, channels = strip.shape
@@ -601,14 +689,14 @@ def _pad(
             target.copy_(part.flatten(1))
         else:
             torch.maximum(part.flatten(1), floor, out=target)
-    _fill_border(padded, margin, border, zero, top=above is None, bottom=last)
+    _fill_border(padded, margin, (border, sides), zero, top=above is None, bottom=last)
     return padded
 
 
 def _fill_border(
     padded: Strip,
     margin: tuple[int, int],
-    border: Border,
+    borders: tuple[Border, Border],
     zero: Tensor,
     *,
     top: bool,
@@ -616,18 +704,20 @@ def _fill_border(
 ) -> None:
     """Fill the border columns and, at the image's top and bottom, the border rows.
 
-    `zero` is what stands for 0 in the maps, by channel.
+    `borders` are that of the rows and that of the columns. `zero` is what stands for 0 in the maps,
+    by channel.
     """
     before, after = margin
-    step = 1 if border == "reflect" else 0
     zero = _like(zero, padded)
-    for axis, first, last in ((0, top, bottom), (1, True, True)):
+    for axis, border, first, last in ((0, borders[0], top, bottom), (1, borders[1], True, True)):
         lines = padded.transpose(0, axis)
         end = lines.shape[0] - after - 1
         for k in range(1, before + 1 if first else 1):
-            lines[before - k] = zero if border == "zeros" else lines[before + k * step]
+            source = {"replicate": before, "reflect": before + k, "around": end + 1 - k}
+            lines[before - k] = zero if border == "zeros" else lines[source[border]]
         for k in range(1, after + 1 if last else 1):
-            lines[end + k] = zero if border == "zeros" else lines[end - k * step]
+            source = {"replicate": end, "reflect": end - k, "around": before - 1 + k}
+            lines[end + k] = zero if border == "zeros" else lines[source[border]]
 
 
 def _border_index(size: int, edge: int, margin: int) -> Tensor:
@@ -642,6 +732,11 @@ def _border_index(size: int, edge: int, margin: int) -> Tensor:
     missing, mode = stride_padding(size + 2 * edge)
     index = F.pad(index, (0, missing), mode=mode)
     return F.pad(index, (margin, margin), mode="reflect")[0, 0].long()
+
+
+def _around_index(size: int, margin: int) -> Tensor:
+    """Return what `_border_index` does for an image that goes around."""
+    return torch.arange(-margin, size + margin).remainder(size)
 
 
 def _channels_last(kernel: Tensor) -> Tensor:

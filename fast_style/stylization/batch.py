@@ -14,6 +14,7 @@ from queue import SimpleQueue
 from typing import BinaryIO
 
 import torch
+from torch import Tensor
 
 from fast_style.devices import is_memory_error
 from fast_style.images import (
@@ -30,10 +31,11 @@ from fast_style.images import (
 from fast_style.memory import available_ram
 from fast_style.stylization import Stylizer, begin_picture
 from fast_style.stylization.jobs import STREAM, Job
-from fast_style.stylization.outputs import Result, Saving
+from fast_style.stylization.masks import MaskError, load_mask
+from fast_style.stylization.outputs import Result, Saving, made_of
 
-# A picture on its way: None once it has failed.
-_Stage = tuple[Picture | None, Result]
+# A picture on its way, which is None once it has failed, and its mask.
+_Stage = tuple[Picture | None, Tensor | None, Result]
 # What a thread beside a GPU may hold: a picture of 100 megapixels, decoded and encoded.
 _BYTES_A_THREAD = 1 << 30
 
@@ -122,13 +124,20 @@ def _read(job: Job, saving: Saving) -> _Stage:
         if saving.depth:
             picture = set_depth(picture, saving.depth)
     except (ImageError, MemoryError) as error:  # reading makes an ImageError of all others
-        return None, replace(result, error=_reason(job.input, error))
-    return picture, replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
+        return None, None, replace(result, error=_reason(job.input, error))
+    try:
+        mask = None if job.mask is None else load_mask(job.mask)
+    except (ImageError, MemoryError) as error:
+        reason = f"{job.input}: its mask: {_reason(job.mask or job.input, error)}"
+        return None, None, replace(result, error=reason)
+    result = replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
+    return picture, mask, result
 
 
 def _stylize(
     stylizer: Stylizer,
     picture: Picture | None,
+    mask: Tensor | None,
     result: Result,
     saving: Saving,
     writer: ThreadPoolExecutor | None,
@@ -142,7 +151,7 @@ def _stylize(
         check_fits(_destination(result.job), file_format, height, width)
         result = replace(result, size=(width, height))
         with _Rows() as rows:
-            stylized, spans = begin_picture(stylizer, picture)
+            stylized, spans = begin_picture(stylizer, picture, mask=mask)
             if writer is None:
                 result = _write(stylized, result, saving, spans)
                 seconds = result.seconds + time.perf_counter() - rows.begun
@@ -150,6 +159,8 @@ def _stylize(
             writing = writer.submit(_write_beside, stylized, result, saving, rows)
             for span in spans:
                 rows.put(span)
+    except MaskError as error:
+        return _finished(replace(result, size=None, error=f"{result.job.input}: {error}"))
     except ImageError as error:
         return _finished(replace(result, error=str(error)))
     except Exception as error:  # of this photo: the others go on
@@ -177,7 +188,7 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
             quality=saving.quality,
             keep_metadata=saving.keep_metadata,
             ready=ready,
-            made_with=saving.made_with,
+            made_with=made_of(result.job, saving.made_with),
         )
     except (ImageError, MemoryError, OSError) as error:
         return replace(result, size=None, error=_reason(path, error))

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from fast_style.devices import exact_device
 from fast_style.images import from_float, to_float
+from fast_style.networks.streaming import Wrap
+
+# Of rows of the photo, rows of the stylized image, and rows of the mask, if there is one.
+Blend = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 # BT.601, in which JPEG separates luma from chroma.
 _LUMA = (0.299, 0.587, 0.114)
@@ -38,9 +42,9 @@ class Recolor:
         self._mean, self._covariance = _color_moments(content)
 
     def apply(
-        self, output: Tensor, content: Tensor, blend: Callable[[Tensor, Tensor], Tensor]
+        self, output: Tensor, content: Tensor, blend: Blend, mask: Tensor | None = None
     ) -> None:
-        """Recolour `output` in place, then blend it: `blend(content, recoloured)`."""
+        """Recolour `output` in place, then blend it: `blend(content, recoloured, mask)`."""
         mean, covariance = _color_moments(output)
         transform = _square_root(self._covariance) @ _square_root(covariance, inverse=True)
         offset = self._mean - transform @ mean
@@ -50,7 +54,8 @@ class Recolor:
             pixels, photo = to_float(output[:, span]), to_float(content[:, span])
             moved = torch.einsum("ij,jhw->ihw", transform, pixels)
             moved = (moved + offset[:, None, None]).clamp(0, 1)
-            output[:, span] = like(blend(photo, moved), output)
+            weights = None if mask is None else mask[span]
+            output[:, span] = like(blend(photo, moved, weights), output)
 
 
 def _luma_weights(image: Tensor) -> Tensor:
@@ -87,7 +92,7 @@ def in_bands(image: Tensor) -> Iterator[tuple[int, Tensor]]:
 
 
 def upsample_along_edges(
-    stylized: Tensor, content: Tensor, image: Tensor
+    stylized: Tensor, content: Tensor, image: Tensor, *, wrap: Wrap = "off"
 ) -> Iterator[tuple[int, Tensor]]:
     """Carry (3, h, w) up to the size of `image`, whose small version is `content`, in strips.
 
@@ -95,18 +100,21 @@ def upsample_along_edges(
     the slope with which the stylized image follows luma there. So the photo's edges are sharp, as
     in a guided filter (He & Sun 2015, arXiv:1505.00996), which alone would smooth strokes away.
     """
+    around_rows, around_columns = "y" in wrap, "x" in wrap
     weights = _luma_weights(content)
     guide = (content * weights).sum(0, keepdim=True)
-    slope = _slope_locally(guide, stylized).clamp(-_MOST_DETAIL, _MOST_DETAIL)
+    slope = _slope_locally(guide, stylized, wrap=wrap).clamp(-_MOST_DETAIL, _MOST_DETAIL)
     maps = torch.cat([stylized, guide, slope])
     height, width = image.shape[-2:]
-    columns = _taps(maps.shape[-1], width, range(width))
+    index, column_shares = _taps(maps.shape[-1], width, range(width))
+    columns = _inside(index, maps.shape[-1], around=around_columns)
     for first in range(0, height, _BAND_ROWS):
         last = min(first + _BAND_ROWS, height)
         index, shares = _taps(maps.shape[-2], height, range(first, last))
-        top, bottom = _reach(maps.shape[-2], height, range(first, last))
-        band = _weighted(maps[:, top:bottom], 2, *columns)
-        band = _weighted(band, 1, index - top, shares)
+        reach = _reach(maps.shape[-2], height, range(first, last))
+        rows = _inside(reach, maps.shape[-2], around=around_rows).to(maps.device, non_blocking=True)
+        band = _weighted(maps.index_select(1, rows), 2, columns, column_shares)
+        band = _weighted(band, 1, index - reach[0], shares)
         luma = (to_float(image[:, first:last]) * weights).sum(0, keepdim=True)
         yield first, band[:3] + band[4:] * (luma - band[3:4])
 
@@ -114,24 +122,29 @@ def upsample_along_edges(
 def _taps(size: int, new_size: int, lines: range) -> tuple[Tensor, Tensor]:
     """Return the four lines of an edge that each of `lines` is made of when it grows, and shares.
 
-    Their kernel is that of Mitchell & Netravali (1988), B = C = 1/3: sharper ones leave stairs on
-    strokes of one pixel.
+    There may be lines beyond the edge's ends (see `_inside`). The kernel is that of Mitchell &
+    Netravali (1988), B = C = 1/3: sharper ones leave stairs on strokes of one pixel.
     """
     center = (torch.arange(lines.start, lines.stop).double() + 0.5) * (size / new_size) - 0.5
     index = center.floor()[:, None] + torch.arange(-1, 3)
     t = (center[:, None] - index).abs()
     near = (7 * t**3 - 12 * t**2 + 16 / 3) / 6
     far = (-7 / 3 * t**3 + 12 * t**2 - 20 * t + 32 / 3) / 6
-    return index.long().clamp(0, size - 1), torch.where(t < 1, near, far)
+    return index.long(), torch.where(t < 1, near, far)
 
 
-def _reach(size: int, new_size: int, lines: range) -> tuple[int, int]:
-    """Return the first of the lines that `_taps` names, and the one after the last."""
+def _reach(size: int, new_size: int, lines: range) -> Tensor:
+    """Return all lines that `_taps` names, in order."""
     # In numbers of Python: those of a tensor would have to be read.
     before, after = (
         math.floor((line + 0.5) * (size / new_size) - 0.5) for line in (lines[0], lines[-1])
     )
-    return min(max(before - 1, 0), size - 1), min(max(after + 2, 0), size - 1) + 1
+    return torch.arange(before - 1, after + 3)
+
+
+def _inside(index: Tensor, size: int, *, around: bool) -> Tensor:
+    """Return lines of an edge for those beyond its ends: the outermost, or from the other end."""
+    return index.remainder(size) if around else index.clamp(0, size - 1)
 
 
 def _weighted(maps: Tensor, dim: int, index: Tensor, shares: Tensor) -> Tensor:
@@ -145,12 +158,19 @@ def _weighted(maps: Tensor, dim: int, index: Tensor, shares: Tensor) -> Tensor:
     return total
 
 
-def _slope_locally(guide: Tensor, image: Tensor, *, radius: int = 4, eps: float = 1e-3) -> Tensor:
+def _slope_locally(
+    guide: Tensor, image: Tensor, *, wrap: Wrap, radius: int = 4, eps: float = 1e-3
+) -> Tensor:
     """Fit image = slope * guide + intercept by least squares in windows of 2 radius + 1 pixels."""
+    padding = 0 if "y" in wrap else radius, 0 if "x" in wrap else radius
 
     def mean(x: Tensor) -> Tensor:
+        for dim in (dim for dim, own in zip((-2, -1), padding, strict=True) if not own):
+            size = x.shape[dim]
+            lines = torch.arange(-radius, size + radius, device=x.device).remainder(size)
+            x = x.index_select(dim, lines)
         window = 2 * radius + 1
-        return F.avg_pool2d(x[None], window, stride=1, padding=radius, count_include_pad=False)[0]
+        return F.avg_pool2d(x[None], window, stride=1, padding=padding, count_include_pad=False)[0]
 
     guide_mean, image_mean = mean(guide), mean(image)
     covariance = mean(guide * image) - guide_mean * image_mean

@@ -18,6 +18,7 @@ from fast_style import distributed
 from fast_style.config import ConfigError, TrainingConfig
 from fast_style.devices import autocast, is_memory_error
 from fast_style.objective.losses import Losses, PerceptualLoss
+from fast_style.objective.stability import Disturbance
 
 log = logging.getLogger(__name__)
 
@@ -48,16 +49,22 @@ class Forward(nn.Module):
         """Whether steps run compiled code."""
         return self._compiled is not None
 
-    def forward(self, content: Tensor) -> Losses:
-        """Return the losses."""
-        return (self._compiled or self.evaluate)(content)
+    def forward(self, content: Tensor, disturbance: Disturbance | None = None) -> Losses:
+        """Return the losses, with a stability where there is a disturbance."""
+        return (self._compiled or self.evaluate)(content, disturbance)
 
-    def evaluate(self, content: Tensor) -> Losses:
+    def evaluate(self, content: Tensor, disturbance: Disturbance | None = None) -> Losses:
         """Return the losses without compiled code."""
-        stylized = self.network(content)
-        return self._criterion(stylized, self._criterion.content_targets(content))
+        stylized, instability = self.network(content), None
+        if disturbance is not None:
+            again = self.network(disturbance.of(content))
+            instability = disturbance.difference(stylized, again)
+        targets = self._criterion.content_targets(content)
+        return self._criterion(stylized, targets, instability=instability)
 
-    def rehearse(self, content: Tensor, dtype: torch.dtype) -> None:
+    def rehearse(
+        self, content: Tensor, disturbance: Disturbance | None, *, dtype: torch.dtype
+    ) -> None:
         """Compile for content images of this shape, if they are the first; nothing is updated.
 
         Where that fails all processes go on uncompiled, and the main one says so. Raises
@@ -68,7 +75,7 @@ class Forward(nn.Module):
         reason = ""
         try:
             with autocast(content.device, dtype):
-                losses = self._compiled(content)
+                losses = self._compiled(content, disturbance)
             losses.total.backward()
         except Exception as error:  # of whatever kind: the compiler is a large program
             if is_memory_error(error):

@@ -19,10 +19,16 @@ from fast_style.training.monitors import Monitor
 from fast_style.training.pace import Pace
 from fast_style.training.schedule import work_after
 
+# After so many seconds it matters how well a run uses its device.
+MATTERS_AFTER = 30.0
+# From this share of the time on waiting for photos is told of.
+_TOLD_SHARE = 0.1
+
 
 class Reports:
     """Reports to the monitors of the main process; those of other processes get nothing.
 
+    `cure_for_waiting` says what to do where a run waits for its photos (empty: nobody is told).
     Validation and previews come at least `times` times in a run, however short it is.
     """
 
@@ -34,9 +40,11 @@ class Reports:
         step: int,
         times: int,
         memory: float,
+        cure_for_waiting: str = "",
     ) -> None:
         self.monitors = monitors if distributed.is_main() else ()
         self.batch_size = training.batch_size
+        self._cure = cure_for_waiting
         # Losses that are on their way from a GPU: the step, their names, what else to report.
         self._arriving: list[tuple[int, Sequence[str], Arriving, dict[str, float]]] = []
         self.pace = Pace(
@@ -81,8 +89,10 @@ class Reports:
         values = {"run/learning_rate": learning_rate, "run/images_per_second": rate}
         if self.pace.is_known:
             values["run/minutes_left"] = self.pace.seconds_left(steps) / 60
+            values["run/waited_for_data"] = self.pace.waited
         self._arriving.append((step, list(terms), means, values))
         self.arrived(but_for=0 if waits else 1)
+        self._tell_of_waiting(step)
 
     def arrived(self, *, but_for: int = 0) -> None:
         """Report the losses that have not been reported yet, but for the last ones."""
@@ -91,6 +101,15 @@ class Reports:
             means = arriving.wait().tolist()
             values = {f"loss/{name}": value for name, value in zip(terms, means, strict=True)}
             self.scalars(step, values | others)
+
+    def _tell_of_waiting(self, step: int) -> None:
+        """Tell once, with the cure, where photos come too slowly."""
+        share, seconds = self.pace.waited_overall
+        if self._cure and share > _TOLD_SHARE and seconds > MATTERS_AFTER:
+            self.message(
+                step, f"{share:.0%} of the time goes into waiting for photos: {self._cure}"
+            )
+            self._cure = ""
 
     def planned(self, step: int, steps: int) -> None:
         """Report how many steps are planned now."""

@@ -17,7 +17,8 @@ from typing import Any
 
 from fast_style import distributed
 from fast_style.config import Config
-from fast_style.data import ContentBatch, DataError, content_batches
+from fast_style.data import ContentBatch, DataError, Skipped, content_batches
+from fast_style.data.workers import cure_for_waiting, number_of_workers
 from fast_style.devices import is_memory_error, release_cached_memory, tf32
 from fast_style.images import to_float
 from fast_style.objective.losses import Losses
@@ -26,10 +27,11 @@ from fast_style.training.inputs import prepare_together, with_start
 from fast_style.training.locking import RunLock
 from fast_style.training.monitors import Monitor
 from fast_style.training.pace import TimeLimit, check_minutes
-from fast_style.training.reports import Reports
+from fast_style.training.reports import MATTERS_AFTER, Reports
 from fast_style.training.run_folder import RunFolder, load_resumable, model_path
 from fast_style.training.schedule import Plan
 from fast_style.training.trainee import Trainee, on_cpu
+from fast_style.training.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +41,15 @@ _SNAPSHOT_EVERY = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """How a run ended: the model file, the last step, and how many steps were planned."""
+    """How a run ended: the model file, the last step, and how many steps were planned.
+
+    `unreadable` photos were left out since they are broken, as far as one process knows.
+    """
 
     model: Path
     step: int
     steps: int
+    unreadable: int = 0
 
     @property
     def finished(self) -> bool:
@@ -90,7 +96,9 @@ def train(
                 plan = limit.recorded_plan(maximum=config.training.steps)
         if state and (finished := _finished(config, run_dir, state, limit=limit, plan=plan)):
             return finished
-        trainee = Trainee(config, prepare_together(located, device=device))
+        skipped = Skipped()
+        inputs = prepare_together(located, device=device, skipped=skipped)
+        trainee = Trainee(config, inputs)
         if state:
             trainee.restore(state, plan=plan)
             goal = "" if limit and not plan else f" of {trainee.plan.steps}"
@@ -103,10 +111,17 @@ def train(
             limit=limit,
             is_planned=limit is None or plan is not None,
             minimum_reports=minimum_reports,
+            skipped=skipped,
         )
         with tf32(trainee.inputs.device, allowed=True):
             run.go(should_stop, photos_before=(state or {}).get("fingerprint"))
-    return Result(model=run.folder.model, step=trainee.step, steps=trainee.plan.steps)
+        unreadable = max(len(skipped), int(distributed.any_says(len(skipped) > 0)))
+    return Result(
+        model=run.folder.model,
+        step=trainee.step,
+        steps=trainee.plan.steps,
+        unreadable=unreadable,
+    )
 
 
 def default_run_dir(config: Config) -> Path:
@@ -145,8 +160,10 @@ class _Run:
         limit: TimeLimit | None,
         is_planned: bool,
         minimum_reports: int,
+        skipped: Skipped,
     ) -> None:
         self.config = config
+        self.skipped = skipped
         self.inputs = inputs = trainee.inputs
         self.folder = RunFolder(
             lock, config, loss=inputs.loss, photos=inputs.images.paths, limit=limit
@@ -154,14 +171,17 @@ class _Run:
         self.trainee = trainee
         self.limit = limit
         self.is_planned = is_planned
+        self.workers = number_of_workers(config.data.workers, inputs.device.type)
         self.first_step = trainee.step
         self.guard = Guard(trainee, lock.folder)
+        self.usage = Usage(trainee)
         self.reports = Reports(
             config.training,
             monitors,
             step=trainee.step,
             times=minimum_reports,
             memory=limit.memory if limit else 60.0,
+            cure_for_waiting=cure_for_waiting(config.data, self.workers),
         )
         self.pace = self.reports.pace
 
@@ -180,6 +200,9 @@ class _Run:
             if self.trainee.step == 0:
                 self._validate()
             self._loop(should_stop)
+            if used := self.usage.summary():
+                waited = self.pace.waited_overall[0]
+                log.info("%s; %.0f%% of the time waiting for photos", used, 100 * waited)
         except (DataError, RuntimeError) as error:
             if reason := self._why_no_photos(error):
                 raise DataError(
@@ -213,16 +236,19 @@ class _Run:
             self.inputs.images,
             training.batch_size,
             first_step=trainee.step,
-            workers=self.config.data.workers,
+            workers=self.workers,
             pin_memory=self.inputs.device.type == "cuda",
             size_at=trainee.crop_size_at,
             share=(distributed.rank(), distributed.world_size()),
+            skipped=self.skipped,
         )
         saved = trainee.step if trainee.step and self.folder.model.is_file() else None
         synchronized = True
         while trainee.step < trainee.plan.steps and not self._stops(should_stop, synchronized):
             learning_rate = trainee.learning_rate
-            losses = self._update(next(batches))
+            with self.pace.waiting():
+                batch = next(batches)
+            losses = self._update(batch)
             step = trainee.step
             planned = self._plan_if_due()
             steps = trainee.plan.steps
@@ -236,6 +262,7 @@ class _Run:
                 self._check_faults(waits=waits)
             if logged:
                 self.reports.losses(step, steps, losses, learning_rate, waits=waits)
+                self._report_usage()
             elif waits:
                 self.reports.arrived()
             self.reports.advance(step)
@@ -306,6 +333,12 @@ class _Run:
         self.is_planned = True
         self.reports.planned(step, trainee.plan.steps)
         return True
+
+    def _report_usage(self) -> None:
+        """Report what a run uses of its device, once it is long enough for that to matter."""
+        if distributed.is_main() and self.pace.waited_overall[1] > MATTERS_AFTER:
+            with self.pace.pausing():
+                self.reports.scalars(self.trainee.step, self.usage.scalars(self.pace.work_rate()))
 
     def _validate(self) -> None:
         trainee = self.trainee

@@ -14,6 +14,8 @@ from fast_style.config import Config
 from fast_style.devices import autocast
 from fast_style.images import to_float
 from fast_style.objective.losses import TERMS, Losses, PerceptualLoss
+from fast_style.objective.stability import Disturbance, draw_disturbance
+from fast_style.training.accumulation import in_parts, part_of
 from fast_style.training.forward import Forward, choose_compiling, held_in
 from fast_style.training.inputs import Inputs
 from fast_style.training.measures import SMALLEST, card_scalars
@@ -40,19 +42,24 @@ def train_step(
     dtype: torch.dtype = torch.float32,
     scaler: torch.amp.GradScaler,
     max_gradient_norm: float = math.inf,
+    disturbance: Disturbance | None = None,
+    parts: int = 1,
 ) -> tuple[Losses, Tensor]:
     """Make one update on (N, 3, S, S) content images; return the losses and the gradient's norm.
 
-    The weights stay as they are where a gradient is not finite. The scaler is for fp16.
+    The images are computed in equal `parts`, one after the other. The weights stay as they are
+    where a gradient is not finite; the scaler is for fp16. With a `disturbance` the losses have a
+    stability.
     """
-    forward = Forward(network, criterion)
     return descend(
-        forward,
+        Forward(network, criterion),
         optimizer,
         content,
         dtype=dtype,
         scaler=scaler,
         max_gradient_norm=max_gradient_norm,
+        disturbance=disturbance,
+        parts=parts,
     )
 
 
@@ -64,12 +71,25 @@ def descend(
     dtype: torch.dtype,
     scaler: torch.amp.GradScaler,
     max_gradient_norm: float,
+    disturbance: Disturbance | None = None,
+    parts: int = 1,
 ) -> tuple[Losses, Tensor]:
     """Do what `train_step` does, with a `Forward` or one that averages gradients."""
-    with autocast(content.device, dtype):
-        losses: Losses = forward(content)
+
+    def losses_of(images: Tensor, how: Disturbance | None) -> Losses:
+        with autocast(images.device, dtype):
+            losses: Losses = forward(images, how)
+        return losses
+
     optimizer.zero_grad(set_to_none=True)
-    scaler.scale(losses.total).backward()
+    losses = in_parts(
+        losses_of,
+        content,
+        disturbance,
+        parts=parts,
+        backward=lambda total: scaler.scale(total).backward(),
+        module=forward,
+    )
     scaler.unscale_(optimizer)
     gradient_norm = _clip(list(forward.parameters()), max_gradient_norm)
     if scaler.is_enabled():
@@ -158,7 +178,9 @@ class Trainee:
         """
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate
-        self._forward.rehearse(content, self.inputs.dtype)
+        disturbance = self._disturbance(content)
+        part = part_of(content, disturbance, parts=self.config.accumulate)
+        self._forward.rehearse(*part, dtype=self.inputs.dtype)
         losses, gradient_norm = descend(
             self._step_forward,
             self.optimizer,
@@ -166,6 +188,8 @@ class Trainee:
             dtype=self.inputs.dtype,
             scaler=self.scaler,
             max_gradient_norm=self.config.max_gradient_norm or math.inf,
+            disturbance=disturbance,
+            parts=self.config.accumulate,
         )
         self.step += 1
         # The average starts short, so that it forgets the random start.
@@ -173,6 +197,19 @@ class Trainee:
         with torch.no_grad():
             torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
         return losses, gradient_norm
+
+    def _disturbance(self, content: Tensor) -> Disturbance | None:
+        """Draw the step's disturbance of this process's share of the crops, if one is wanted."""
+        if not self.inputs.criterion.stability_weight:
+            return None
+        return draw_disturbance(
+            self.config.seed,
+            self.step,
+            count=len(content),
+            size=content.shape[-1],
+            share=(distributed.rank(), distributed.world_size()),
+            device=content.device,
+        )
 
     def state(self) -> dict[str, Any]:
         """Copy everything that the next update depends on, as plain data on the CPU."""
@@ -237,7 +274,7 @@ class Trainee:
         Several processes share the images, and all return the same result.
         """
         sums = dict.fromkeys(TERMS, 0.0)
-        size = self.config.batch_size // distributed.world_size()
+        size = self.config.batch_size // distributed.world_size() // self.config.accumulate
         shares = self.inputs.validation.split(size)
         for pixels in shares[distributed.rank() :: distributed.world_size()]:
             content = to_float(pixels.to(self.inputs.device))

@@ -163,8 +163,8 @@ def test_layers_keep_the_layout_of_their_maps(account: Account) -> None:
     maps = torch.rand(2, 8, 16, 12, device=CUDA).contiguous(memory_format=torch.channels_last)
     network = TransformerNet(4, 1).to(CUDA)
     for layer in (
-        lambda x: transformer._reflect(x, 1),
-        lambda x: transformer._reflect(x, 4),
+        lambda x: transformer.reflect(x, 1),
+        lambda x: transformer.reflect(x, 4),
         transformer.replicate_one,
         network.encoder[1].norm,
         lambda x: transformer.upsample_conv2d(x, torch.rand(4, 8, 3, 3, device=CUDA), None),
