@@ -70,18 +70,21 @@ def apple(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "exact_device", lambda device: torch.device("cpu"))
 
 
-def make_criterion() -> PerceptualLoss:
+def make_criterion(*, stability_weight: float = 0.0) -> PerceptualLoss:
     return PerceptualLoss(
         VGGFeatures("vgg16", LAYERS).to(CUDA),
         torch.rand(1, 3, 512, 512, device=CUDA),
         content_layers={"relu2_2": 1.0},
         style_layers=dict.fromkeys(LAYERS, 1.0),
         tv_weight=0.1,
+        stability_weight=stability_weight,
     )
 
 
-def make_trainee(precision: str = "bf16") -> Trainee:
-    options = TrainingConfig(precision=precision)  # type: ignore[arg-type]
+def make_trainee(
+    precision: str = "bf16", *, stability_weight: float = 0.0, parts: int = 1
+) -> Trainee:
+    options = TrainingConfig(precision=precision, accumulate=parts)  # type: ignore[arg-type]
     config = Config(
         name="fake",
         style=StyleConfig(image=Path("style.jpg")),
@@ -93,7 +96,7 @@ def make_trainee(precision: str = "bf16") -> Trainee:
         dtype=resolve_precision(options.precision, CUDA),
         network=TransformerNet(32),
         style_image=torch.rand(1, 3, 512, 512, device=CUDA),
-        criterion=make_criterion(),
+        criterion=make_criterion(stability_weight=stability_weight),
         loss=LossConfig(),
         images=ContentImages([Path("a.jpg")], 256),
         validation=torch.zeros(4, 3, 256, 256, dtype=torch.uint8),
@@ -128,6 +131,15 @@ def test_an_update_waits_for_nothing_and_is_launched_in_few_operations(
     account: Account, precision: str
 ) -> None:
     check_an_update(account, precision)
+
+
+def test_a_steady_update_in_parts_waits_for_nothing_either(account: Account) -> None:
+    trainee = make_trainee(stability_weight=1.0, parts=2)
+    update(trainee)
+    account.clear()
+    update(trainee)
+    assert not account.waits
+    assert not account.float64
 
 
 def test_between_logging_steps_the_host_never_waits(account: Account) -> None:
