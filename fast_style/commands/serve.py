@@ -84,7 +84,7 @@ def parser() -> Parser:
         type=count,
         default=os.cpu_count() or 1,
         metavar="N",
-        help="photos that are stylized at once, each on one core (default: one a core)",
+        help="photos that are stylized at once, each on one core (default: %(default)s, the cores)",
     )
     limits.add_argument(
         "--queue",

@@ -308,7 +308,8 @@ class TrainingConfig:
     )
     compile: Literal["auto", True, False] = key(
         "auto",
-        doc="Compile the networks: auto does so on CUDA, for runs of 2,000 steps or more.",
+        doc="Compile the step: auto does so on CUDA, for runs of 2,000 steps or more, where that "
+        "succeeds.",
         source='docs/performance.md, "Compiling"',
     )
     seed: int = number(
