@@ -91,6 +91,8 @@ NOT_RUN = {
         "tests/unit/test_report_card.py does"
     ),
     "fast-style export --model wave -o wave.onnx": "tests/unit/test_export_onnx.py does",
+    "make web": "tests/web does",
+    "fast-style serve": "tests/unit/test_serving.py does",
     "tensorboard --logdir checkpoints": "a server of another project",
     "make demo": "makes an environment, and trains for minutes",
     "make test": "is this suite",
