@@ -6,10 +6,15 @@ import os
 import sys
 from pathlib import Path
 
-# What PyTorch and ONNX Runtime say where there is too little memory, or no memory would do.
+# What PyTorch and ONNX Runtime say where there is too little memory, or no memory would do: in
+# lower case, because drivers and libraries write the same in several ways.
 _MEMORY_ERRORS = (
     "allocate memory",
-    "Storage size calculation overflowed",
+    "not enough memory",  # Windows
+    "out of memory",  # CUDA's driver, HIP and MPS, where it is not torch's own class
+    "invalid buffer size",  # MPS, for one block that is too large
+    "status_alloc_failed",  # cuDNN and cuBLAS
+    "storage size calculation overflowed",
     "integer multiplication overflow",
 )
 
@@ -84,4 +89,5 @@ def is_memory_error(error: Exception) -> bool:
         return True
     if not isinstance(error, RuntimeError) and kind != "RuntimeException":
         return False
-    return any(text in str(error) for text in _MEMORY_ERRORS)
+    said = str(error).lower()
+    return any(text in said for text in _MEMORY_ERRORS)

@@ -5,7 +5,6 @@ import io
 import os
 import sys
 import time
-import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,8 +35,6 @@ from fast_style.stylization.outputs import Result, Saving, is_finished
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Stylize; exit 0 when all is done, 1 when some images failed, 2 with one line on a mistake."""
-    # Pillow's warnings add nothing: what matters is an ImageError too.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that is no valid UTF-8 must not end the run; in JSON, \udcff is what it means.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -100,6 +97,10 @@ def _refuse(options: Namespace) -> None:
         raise UserError("--model names one .onnx file here, and no others beside it")
     if options.stroke_scale != 1:
         raise UserError("--stroke-scale needs the model's .pth: a .onnx has one size of strokes")
+    if options.wrap != "off":
+        raise UserError("--wrap needs the model's .pth: a .onnx has its own padding")
+    if options.mask:
+        raise UserError("--mask needs the model's .pth: a .onnx stylizes the whole photo")
     if options.device not in ("auto", "cpu"):
         raise UserError(f"--device {options.device}: a .onnx model runs on the CPU here")
     if options.precision == "fp16":

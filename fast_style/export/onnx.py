@@ -17,6 +17,7 @@ from onnx import TensorProto
 from torch import Tensor
 
 from fast_style.export.graph import OPSETS, Graph, GraphForm, Io, Name
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import (
     MINIMUM_EDGE,
     OUTPUT_SCALE,
@@ -39,16 +40,18 @@ MARGIN = 4
 def onnx_bytes(network: TransformerNet, form: GraphForm, metadata: Mapping[str, str]) -> bytes:
     """Return an ONNX file's bytes, the same ones each time."""
     graph = Graph(form)
+    # The head of the fast family reads a map at half the edge.
+    shrink = 2 if isinstance(network, PatchNet) else 1
     if form.size is None:
-        x, crop, size = _any_size(graph)
+        x, crop, size = _any_size(graph, shrink)
     else:
-        x, crop, size = _one_size(graph, *form.size)
+        x, crop, size = _one_size(graph, *form.size, shrink=shrink)
     # nn.Sequential does not say what it holds.
     encoder = cast(Iterable[ConvBlock], network.encoder)
     decoder = cast(Iterable[UpsampleBlock], network.decoder)
     for i, block in enumerate(encoder):
         if i == 0:
-            x = add_first_convolution(graph, x, block.conv.weight)
+            x = add_first_convolution(graph, x, block.conv.weight, stride=block.conv.stride[0])
         else:
             name, stride = f"encoder.{i}.conv", block.conv.stride[0]
             x = graph.convolve(graph.pad(x, 1), name, block.conv.weight, stride=stride)
@@ -86,7 +89,7 @@ def add_upsampling(graph: Graph, padded: Name, name: str, block: UpsampleBlock) 
     return graph.cut(y, graph.integers([1, 1]), graph.integers([-1, -1]))
 
 
-def add_first_convolution(graph: Graph, x: Name, kernel: Tensor) -> Name:
+def add_first_convolution(graph: Graph, x: Name, kernel: Tensor, *, stride: int = 1) -> Name:
     """Add the first convolution, with a bias that centres what it gives.
 
     The norm behind it would remove any constant; low precision is more precise without one.
@@ -97,7 +100,7 @@ def add_first_convolution(graph: Graph, x: Name, kernel: Tensor) -> Name:
         x = graph.add("Mul", x, graph.number(1 / graph.full_range))
     else:
         kernel = kernel / graph.full_range
-    return graph.convolve(x, "encoder.0.conv", kernel, bias)
+    return graph.convolve(x, "encoder.0.conv", kernel, bias, stride=stride)
 
 
 def add_head(graph: Graph, x: Name, network: TransformerNet, size: Name) -> Name:
@@ -106,9 +109,12 @@ def add_head(graph: Graph, x: Name, network: TransformerNet, size: Name) -> Name
     scale = OUTPUT_SCALE * graph.full_range
     # Times this, float16 kernels would be float16 no more.
     folded = 1.0 if graph.form.half else scale
-    kernel = two_by_two_kernel(network.head.weight.double() * folded)
-    bias = (network.head.bias.double() + graph.full_range / 2 / scale).repeat(4) * folded
-    x = graph.to_space(graph.convolve(x, "head", kernel, bias, stride=2))
+    kernel = network.head.weight.double() * folded
+    bias = (network.head.bias.double() + graph.full_range / 2 / scale) * folded
+    stride = 1
+    if not isinstance(network, PatchNet):  # whose head gives squares of 2x2 pixels by itself
+        kernel, bias, stride = two_by_two_kernel(kernel), bias.repeat(4), 2
+    x = graph.to_space(graph.convolve(x, "head", kernel, bias, stride=stride))
     if graph.form.half:
         x = graph.add("Mul", x, graph.number(scale))
     x = graph.cut(x, graph.integers([0, 0]), size)
@@ -119,10 +125,11 @@ def add_head(graph: Graph, x: Name, network: TransformerNet, size: Name) -> Name
     return x
 
 
-def _any_size(graph: Graph) -> tuple[Name, Any, Name]:
+def _any_size(graph: Graph, shrink: int) -> tuple[Name, Any, Name]:
     """Add what takes images of any size; return its output, the crop, and the images' size.
 
-    All arithmetic is on the pair (height, width), but for the indices.
+    The crop is of a map whose edge is a `shrink`th of the image's. All arithmetic is on the pair
+    (height, width), but for the indices.
     """
     edge = graph.form.edge_pixels
     axes = (1, 2) if graph.form.io == "uint8" else (2, 3)
@@ -143,11 +150,13 @@ def _any_size(graph: Graph) -> tuple[Name, Any, Name]:
 
     def crop(x: Name) -> Name:
         if not edge:
-            return graph.pad(x, MARGIN)
+            return graph.pad(x, MARGIN // shrink)
         # Two lines more than an even size and the margins: the squares of the head are whole.
         even = graph.add("Add", size, graph.add("Mod", size, graph.integers([2])))
         last = graph.add("Add", even, graph.integers([edge + MARGIN]))
-        return graph.cut(x, graph.integers([edge - MARGIN] * 2), last)
+        if shrink > 1:
+            last = graph.add("Div", last, graph.integers([shrink]))
+        return graph.cut(x, graph.integers([(edge - MARGIN) // shrink] * 2), last)
 
     return as_planes(graph, x), crop, size
 
@@ -174,7 +183,7 @@ def _lines(graph: Graph, size: Name, missing: Name, total: Name) -> Name:
     return graph.mirror(graph.add("Mod", i, period), last)
 
 
-def _one_size(graph: Graph, height: int, width: int) -> tuple[Name, Any, Name]:
+def _one_size(graph: Graph, height: int, width: int, *, shrink: int) -> tuple[Name, Any, Name]:
     """Do what `_any_size` does for one size, by Pads alone."""
     edge = graph.form.edge_pixels
     x = as_planes(graph, INPUT)
@@ -187,9 +196,10 @@ def _one_size(graph: Graph, height: int, width: int) -> tuple[Name, Any, Name]:
 
     def crop(x: Name) -> Name:
         if not edge:
-            return graph.pad(x, MARGIN)
-        ends = [size + size % 2 + edge + MARGIN for size in (height, width)]
-        return graph.cut(x, graph.integers([edge - MARGIN] * 2), graph.integers(ends))
+            return graph.pad(x, MARGIN // shrink)
+        ends = [(size + size % 2 + edge + MARGIN) // shrink for size in (height, width)]
+        first = (edge - MARGIN) // shrink
+        return graph.cut(x, graph.integers([first] * 2), graph.integers(ends))
 
     return x, crop, graph.integers([height, width])
 

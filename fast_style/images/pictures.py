@@ -167,8 +167,16 @@ def open_rgb(path: str | Path, *, at_least: int = 0) -> Image.Image:
             image.draft("RGB", (at_least, at_least))
         if load_if_plain(file, image):
             return image.copy()
-        # Without torch, whose threads would not survive in the forked workers that call this.
-        return Image.fromarray(with_bits(_flat(decode(file, image)), 8))
+        return Image.fromarray(flat_rgb(file, image))
+
+
+def flat_rgb(file: BinaryIO, image: Image.Image) -> Channels:
+    """Return what `opened` yields as (H, W, 3) uint8, upright, in sRGB; transparency on white.
+
+    Raises what Pillow raises, for `opened` to name.
+    """
+    # Without torch, whose threads would not survive in the forked workers that call this.
+    return with_bits(_flat(decode(file, image)), 8)
 
 
 def read_size(source: Source, *, at_least: int = 0) -> tuple[int, int]:
