@@ -98,6 +98,8 @@ NOT_RUN = {
         "tests/unit/test_report_card.py does"
     ),
     "fast-style export --model wave -o wave.onnx": "tests/unit/test_export_onnx.py does",
+    "make web": "tests/web does",
+    "fast-style serve": "tests/unit/test_serving.py does",
     "fast-style stylize --model wave photos/ -o out/ --mask masks/": (
         "tests/unit/test_masks.py does"
     ),
