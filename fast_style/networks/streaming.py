@@ -62,6 +62,9 @@ _STRIP_PIXELS = 1 << 17
 _HUGE_PIXELS = 1 << 26
 _HUGE_BYTES = 1 << 25
 
+# Up to this share of its mean the deviation of a map is rounding: no photo's is so small.
+_NOISE = 1e-5
+
 # How far an image goes on beyond its edges: 16 pixels do no better.
 EDGE_PIXELS = 8
 
@@ -352,7 +355,10 @@ class _Maps:
         share = means.new_tensor(counts)[:, None] / sum(counts)
         mean = (share * means).sum(0)
         variance = (share * (variances + (means - mean).square())).sum(0)
-        scale = layer.gamma / (variance + layer.eps).sqrt()
+        # What varies less than single precision can tell is one colour and the noise of rounding,
+        # which a division by almost nothing would make the picture of.
+        noise = torch.where(variance < (_NOISE * mean).square(), mean.square(), 0)
+        scale = layer.gamma / (variance + layer.eps + noise).sqrt()
         return _Normalization(scale=scale, threshold=mean - layer.beta / scale)
 
     def activated(
