@@ -20,7 +20,16 @@ from fast_style.video import (
     stylize_clip,
 )
 
-_NOT_FOR_CLIPS = ("sheet", "format", "depth", "keep_metadata", "manifest", "json", "recursive")
+_NOT_FOR_CLIPS = (
+    "sheet",
+    "format",
+    "depth",
+    "keep_metadata",
+    "manifest",
+    "json",
+    "recursive",
+    "mask",
+)
 
 
 def has_clips(options: argparse.Namespace) -> bool:

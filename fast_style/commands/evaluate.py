@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compare; exit 0 when all is done, 1 with broken photos left out, 2 on a mistake."""
     options = parser().parse_args(arguments)
     return run(
-        lambda: report(options) if asks_for_card(options) else _evaluate(options), options=options
+        lambda: report(options) if asks_for_card(options) else _evaluate(options),
+        options=options,
+        less_memory="lower --sizes",
     )
 
 

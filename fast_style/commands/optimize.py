@@ -19,6 +19,7 @@ from torch import Tensor
 
 from fast_style.baseline.optimization import Baseline
 from fast_style.commands import catch_signals, check_writable, run
+from fast_style.commands.optimize_folder import optimize_folder
 from fast_style.commands.options import (
     Parser,
     add_device,
@@ -48,6 +49,9 @@ from fast_style.training.monitors import Monitor, ProgressMonitor, TensorBoardMo
 # The number of steps between the images that are logged to TensorBoard.
 _LOGGED_IMAGES_EVERY = 50
 _DESCRIBED_EDGE = 512
+_LESS_MEMORY = (
+    "lower --size, or compute maps twice instead of holding them: --set loss.recompute=true"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     missing = [f"--{name}" for name in ("content", "style", "output") if not getattr(options, name)]
     if missing:
         options_parser.error(f"{', '.join(missing)} must be given")
-    return run(lambda: _optimize(options), options=options)
+    return run(lambda: _optimize(options), options=options, less_memory=_LESS_MEMORY)
 
 
 def parser() -> Parser:
@@ -73,7 +77,10 @@ def parser() -> Parser:
         ),
     )
     parser.add_argument(
-        "--content", type=Path, metavar="IMAGE", help="content image, the photo (required)"
+        "--content",
+        type=Path,
+        metavar="IMAGE",
+        help="content image, the photo, or a folder of photos (required)",
     )
     parser.add_argument(
         "--style",
@@ -90,7 +97,12 @@ def parser() -> Parser:
         help="weight of each style image, a number from 0 on for each --style (default: equal)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="image file to write (required)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="image file to write, or a folder for a folder of photos, in which what is done with "
+        "the same settings is skipped (required)",
     )
     parser.add_argument(
         "--recipe",
@@ -130,19 +142,16 @@ def parser() -> Parser:
 
 def _optimize(options: Namespace) -> int:
     config = load_recipe(options.recipe, overrides=[*_size_overrides(options.size), *options.set])
+    _check_shares(options)
+    if options.content.is_dir():
+        return optimize_folder(options, config, _load_style)
     format_of(options.output)
     for output in filter(None, (options.output, options.report)):
         check_writable(output, makes_folder=True)
-    shares, styles_given = options.shares, len(options.style)
-    if shares and len(shares) != styles_given:
-        raise UserError(
-            f"{styles_given} style images, but the shares are {shares}: give a number of --shares "
-            "for each --style"
-        )
     device = resolve_device(options.device)
     content = load_image(options.content)[None].to(device)
     styles = [_load_style(path)[None].to(device) for path in options.style]
-    baseline = Baseline(config, content, styles, shares=shares)
+    baseline = Baseline(config, content, styles, shares=options.shares)
     monitors: list[Monitor] = [ProgressMonitor("optimization")]
     if options.log_dir:
         monitors.append(TensorBoardMonitor(options.log_dir))
@@ -168,6 +177,15 @@ def _optimize(options: Namespace) -> int:
         file=sys.stderr,
     )
     return 128 + (stopped_by or [signal.SIGINT])[0]
+
+
+def _check_shares(options: Namespace) -> None:
+    shares, styles_given = options.shares, len(options.style)
+    if shares and len(shares) != styles_given:
+        raise UserError(
+            f"{styles_given} style images, but the shares are {shares}: give a number of --shares "
+            "for each --style"
+        )
 
 
 def _load_style(path: Path) -> Tensor:

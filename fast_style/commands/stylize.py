@@ -24,6 +24,7 @@ from fast_style.stylization import Stylizer
 from fast_style.stylization.batch import run_jobs
 from fast_style.stylization.batch_report import BatchReport
 from fast_style.stylization.jobs import STREAM, Job, count_left_out, find_inputs
+from fast_style.stylization.mask_files import MaskFinder
 from fast_style.stylization.outputs import Saving, is_finished
 from fast_style.stylization.sheets import save_contact_sheet
 
@@ -121,6 +122,7 @@ def _load(model: Path, options: Namespace, *, size: int | None) -> Stylizer:
         size=size,
         stroke_scale=options.stroke_scale,
         edge=options.edge,
+        wrap=options.wrap,
     )
 
 
@@ -136,7 +138,10 @@ def _write_sheet(options: Namespace) -> int:
     if not models:
         raise CheckpointError("no models are shipped with this version: name one with --model")
     names = [model.stem for model in models]
+    masks = MaskFinder(options.mask) if options.mask else None
     paths, errors = find_inputs(options.images, names, options.sheet, recursive=options.recursive)
+    if masks:
+        paths = [path for path in paths if not masks.has(path)]
     if STREAM in paths:
         raise ImageError("--sheet reads files, not standard input")
     if options.sheet.exists():
@@ -165,6 +170,7 @@ def _write_sheet(options: Namespace) -> int:
         stylizers,
         edge=options.size or _SHEET_EDGE,
         quality=options.quality,
+        mask_of=masks.find if masks else None,
         on_error=lambda error: print(f"error: {error}", file=sys.stderr),
     )
     if shown:

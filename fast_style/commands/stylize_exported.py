@@ -100,6 +100,10 @@ def _refuse(options: Namespace) -> None:
         raise UserError("--model names one .onnx file here, and no others beside it")
     if options.stroke_scale != 1:
         raise UserError("--stroke-scale needs the model's .pth: a .onnx has one size of strokes")
+    if options.wrap != "off":
+        raise UserError("--wrap needs the model's .pth: a .onnx has its own padding")
+    if options.mask:
+        raise UserError("--mask needs the model's .pth: a .onnx stylizes the whole photo")
     if options.device not in ("auto", "cpu"):
         raise UserError(f"--device {options.device}: a .onnx model runs on the CPU here")
     if options.precision == "fp16":

@@ -15,6 +15,7 @@ from fast_style.images import rowwise, table
 from fast_style.images.encoding import format_of
 from fast_style.images.table import EXTENSIONS
 from fast_style.stylization.jobs import STREAM, Job, plan_jobs
+from fast_style.stylization.mask_files import with_masks
 from fast_style.stylization.outputs import Saving
 
 if TYPE_CHECKING:
@@ -148,6 +149,21 @@ def parser() -> Parser:
         help="what lies beyond the photo's edges: reflect mirrors the photo there, so that no "
         "frame is drawn, none leaves the network's own padding (default: reflect)",
     )
+    look.add_argument(
+        "--wrap",
+        choices=("x", "xy"),
+        default="off",
+        help="join the picture's left and right, as of a 360-degree photo (x), and its top and "
+        "bottom too, as of a texture (xy): no seam is drawn there (default: neither)",
+    )
+    look.add_argument(
+        "--mask",
+        type=Path,
+        metavar="FILE|DIR",
+        help="grey picture that is white where the style is wanted and black where the photo "
+        "stays, of the photo's size or scaled to it; or a folder of masks with the photos' names "
+        "(default: style everywhere)",
+    )
     add_clip_options(parser)
     machine = parser.add_argument_group("machine")
     add_device(machine)
@@ -184,6 +200,8 @@ def _tile(text: str) -> "Tile":
 def settings_digest(model: Path, options: Namespace) -> str:
     """Return a digest of the model and of the options that an output depends on."""
     settings = {name: getattr(options, name) for name in _SETTINGS}
+    if options.wrap != "off":  # what was made before there was such an option is the same picture
+        settings["wrap"] = options.wrap
     text = json.dumps({"model": digest(model), **settings}, sort_keys=True)
     return sha256(text.encode()).hexdigest()[:16]
 
@@ -209,6 +227,7 @@ def check_manifest(manifest: Path, model: Path, jobs: Sequence[Job]) -> None:
         "the model": [model],
         "an input": [job.input for job in jobs],
         "an output": [job.output for job in jobs],
+        "a mask": [job.mask for job in jobs if job.mask],
     }
     for what, paths in used.items():
         if any(path != STREAM and path.exists() and manifest.samefile(path) for path in paths):
@@ -225,6 +244,10 @@ def planned(options: Namespace, model: Path) -> tuple[list[Job], list[OSError], 
         recursive=options.recursive,
         overwrite=options.overwrite,
     )
+    if options.mask:
+        jobs = with_masks(jobs, options.mask)
+        if not jobs:
+            raise UserError(f"--mask {options.mask}: there are no photos beside the masks")
     saving = saving_of(options, jobs, made_with=settings_digest(model, options))
     if options.manifest:
         check_manifest(options.manifest, model, jobs)

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _quiet():
             return _sweep(options)
 
-    return run(command, options=options)
+    return run(command, options=options, less_memory="lower training.batch_size or --size")
 
 
 def parser() -> Parser:

@@ -65,6 +65,10 @@ class ImageError(UserError):
     """An image file cannot be read or written."""
 
 
+class TooManyPixelsError(ImageError):
+    """A picture has more pixels than any that is read."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoded:
     """An upright picture in sRGB: colors (H, W, 3), alpha (H, W), both uint8 or both uint16."""
@@ -114,7 +118,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
             with _pillow_limit(None):
                 image = stack.enter_context(_identify(file))
             if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
+                raise TooManyPixelsError(
                     f"{name}: {image.width}×{image.height} is over {MAX_PIXELS:,} pixels"
                 )
             # Pillow checks what lies inside a file too, as in an icon: no more than several times
@@ -144,10 +148,20 @@ def _reason(error: Exception) -> str:
 def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
     """Load the pixels if Pillow's own are those of `decode`, and return whether they are.
 
-    They are for a photo as most are: 8-bit RGB, opaque, upright, without a colour profile. Raises
-    what Pillow raises, for `opened` to name.
+    Raises what Pillow raises, for `opened` to name.
     """
-    if (
+    if not is_plain(file, image):
+        return False
+    image.load()
+    return True
+
+
+def is_plain(file: BinaryIO, image: Image.Image) -> bool:
+    """Return whether Pillow's own pixels are those of `decode`, from the header.
+
+    They are for a photo as most are: 8-bit RGB, opaque, upright, without a colour profile.
+    """
+    return not (
         image.mode != "RGB"
         or image.info.get("icc_profile")
         or profile_of(file, image, [])
@@ -157,10 +171,7 @@ def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
         or (image.format == "PNG" and deep.png_layout(file)[0] == 16)
         or (image.format == "TIFF" and tiff.is_beyond_pillow(image))
         or (image.format == "JPEG2000" and jpeg2000.depth(file) > 8)
-    ):
-        return False
-    image.load()
-    return True
+    )
 
 
 def decode(file: BinaryIO, image: Image.Image) -> Decoded:

@@ -22,11 +22,14 @@ A trained network draws a frame, a bright or dark line along the image's edge. S
 beyond its edges, mirrored, and what the network makes of those rows and columns is cut off, and the
 frame with them. The border is only looked up: no padded image is made.
 
+A picture that goes around, a panorama or a texture, has no edge there: every layer reads on at the
+other side instead, in place of the border that it would make.
+
 A strip is (rows, columns, channels): the channels-last layout of one image.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, cast
 
@@ -34,7 +37,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fast_style.devices import available_memory, exact_device, items_with_tf32
 from fast_style.images import to_float
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import (
     OUTPUT_SCALE,
     ConvBlock,
@@ -61,6 +66,14 @@ _STRIP_PIXELS = 1 << 17
 # they would leave holes of a tenth of it.
 _HUGE_PIXELS = 1 << 26
 _HUGE_BYTES = 1 << 25
+# A GPU has no such cache, and each operation is a launch that costs the same for any size: its
+# strips have this many pixels, or fewer where half of its free memory would not hold six float32
+# maps of a strip, which are about what there is between two held ones.
+_GPU_STRIP_PIXELS = 1 << 23
+_GPU_STRIP_MAPS = 6
+
+# The most rows that a layer reads beyond a strip.
+_MOST_MARGIN = 4
 
 # Up to this share of its mean the deviation of a map is rounding: no photo's is so small.
 _NOISE = 1e-5
@@ -69,16 +82,19 @@ _NOISE = 1e-5
 EDGE_PIXELS = 8
 
 Strip = Tensor
-Border = Literal["reflect", "replicate", "zeros"]
+Border = Literal["reflect", "replicate", "zeros", "around"]
 Edge = Literal["reflect", "none"]
+Wrap = Literal["off", "x", "xy"]
 
 
 class StreamingTransformer:
     """Applies a trained `TransformerNet` to one image of any size, strip by strip.
 
     `dtype` is that of the feature maps; the first convolution is float32 and statistics are merged
-    in float64. `edge`: "none" yields the network's own result up to rounding; "reflect" its result
-    for the image with 8 mirrored pixels around it, which are cut off again.
+    in float64, on the CPU where the device has none. `edge`: "none" yields the network's own result
+    up to rounding; "reflect" its result for the image with 8 mirrored pixels around it, which are
+    cut off again. `wrap`: "x" joins the left and the right of the image, "xy" the top and the
+    bottom too; an edge that is joined must be a multiple of 4, and at least 8.
     """
 
     def __init__(
@@ -88,10 +104,18 @@ class StreamingTransformer:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
         edge: Edge = "reflect",
+        wrap: Wrap = "off",
     ) -> None:
         self.dtype = dtype
-        self._edge = EDGE_PIXELS if edge == "reflect" else 0
+        beyond = EDGE_PIXELS if edge == "reflect" else 0
+        self._around = _Around(rows="y" in wrap, columns="x" in wrap)
+        # Rows above and below the image, and columns beside it, that are cut off again.
+        self._edges = (
+            0 if self._around.rows else beyond,
+            0 if self._around.columns else beyond,
+        )
         self.device = device or torch.device("cpu")
+        self._exact = exact_device(self.device)
         self._width = network.width
         # nn.Sequential is not annotated with what it holds.
         encoder = cast(Iterable[ConvBlock], network.encoder)
@@ -106,9 +130,12 @@ class StreamingTransformer:
         self._decoder_border: Border = "replicate" if upsampling == "nearest" else "zeros"
         rewrite = partial(upsample_kernel, upsampling=upsampling)
         self._decoder = [self._layer(block.conv, block.norm, rewrite) for block in decoder]
-        self._head = self._layer(network.head, None, two_by_two_kernel)
+        # Both heads give squares of 2x2 pixels: from a map at full resolution, or at half of it.
+        if isinstance(network, PatchNet):
+            self._head = self._layer(network.head, None)
+        else:
+            self._head = self._layer(network.head, None, two_by_two_kernel, stride=2)
 
-    @torch.inference_mode()
     def strips(
         self, image: Tensor, *, height: int | None = None, recompute: bool = False
     ) -> Iterator[tuple[int, Tensor]]:
@@ -117,41 +144,63 @@ class StreamingTransformer:
         `image` is (3, H, W): floats in [0, 1], or integers as a file holds them. It is not read any
         more once the first strip has come, so its rows may then be overwritten. `height` is that of
         a strip in rows of the image and of what is around it, rounded up to 131,072 pixels (32 MB
-        of maps in huge images) and whole chunks; it changes no number. `recompute` computes the
-        maps at full resolution twice instead of holding them.
+        of maps in huge images) and whole chunks; it changes no number on a CPU. By default it is
+        the least there, and on a GPU what its memory allows. `recompute` computes the maps at full
+        resolution twice instead of holding them.
         """
-        edge = self._edge
-        rows, columns = (size + 2 * edge for size in image.shape[-2:])
-        least = _STRIP_PIXELS
-        if rows * columns > _HUGE_PIXELS:
-            least = max(least, _HUGE_BYTES // (self._width * self.dtype.itemsize))
-        plan = _Plan(rows, columns, height, least=least)
-        trunk = self._residual(self._encode(image, plan, recompute))
+        strips = self._strips(image, height, recompute)
+        return items_with_tf32(strips, self.device, allowed=False)
+
+    @torch.inference_mode()
+    def _strips(
+        self, image: Tensor, height: int | None, recompute: bool
+    ) -> Iterator[tuple[int, Tensor]]:
+        edge, side = self._edges
+        rows, columns = image.shape[-2] + 2 * edge, image.shape[-1] + 2 * side
+        for size, joined in ((rows, self._around.rows), (columns, self._around.columns)):
+            if joined and stride_padding(size)[0]:
+                raise ValueError(f"an edge of {size} pixels is joined: use a multiple of 4, from 8")
+        plan = _Plan(rows, columns, height, least=self._least_pixels(rows * columns, height))
+        chunks = _Chunks.of(plan, self._exact)
+        trunk = self._residual(self._encode(image, plan, chunks, recompute))
         for i, strip in enumerate(self._decode(trunk, recompute)):
             first, last = plan.rows(i)
             # A strip of a wide image may hold nothing but what is around it.
             top, bottom = max(first, edge), min(last, rows - edge)
             if top < bottom:
-                visible = strip[top - first : bottom - first, edge : columns - edge]
+                visible = strip[top - first : bottom - first, side : columns - side]
                 yield top - edge, visible.permute(2, 0, 1)
+
+    def _least_pixels(self, pixels: int, height: int | None) -> int:
+        """Return the fewest pixels of a strip, for an image of `pixels`."""
+        if self.device.type != "cpu":
+            if height is not None:
+                return _STRIP_PIXELS
+            most = available_memory(self.device) // (2 * _GPU_STRIP_MAPS * 4 * self._width)
+            return max(_STRIP_PIXELS, min(_GPU_STRIP_PIXELS, most))
+        if pixels > _HUGE_PIXELS:
+            return max(_STRIP_PIXELS, _HUGE_BYTES // (self._width * self.dtype.itemsize))
+        return _STRIP_PIXELS
 
     def _layer(
         self,
         conv: nn.Conv2d,
         norm: InstanceNorm | None,
         rewrite: Callable[[Tensor], Tensor] = lambda kernel: kernel,
+        *,
+        stride: int | None = None,
     ) -> "_Layer":
-        kernel = conv.weight.detach().to(self.device, torch.float64)
+        kernel = conv.weight.detach().to(self._exact, torch.float64)
         if norm is None:
             assert conv.bias is not None
-            bias = conv.bias.detach().to(self.device, torch.float64)
-            kernel = _channels_last(rewrite(kernel * OUTPUT_SCALE))
-            return _Layer(kernel=kernel, stride=2, bias=bias * OUTPUT_SCALE)
-        gamma = norm.weight.detach().to(self.device, torch.float64)
-        beta = norm.bias.detach().to(self.device, torch.float64)
+            bias = conv.bias.detach().to(self._exact, torch.float64)
+            kernel = _channels_last(rewrite(kernel * OUTPUT_SCALE)).to(self.device)
+            return _Layer(kernel=kernel, stride=stride or 1, bias=bias * OUTPUT_SCALE)
+        gamma = norm.weight.detach().to(self._exact, torch.float64)
+        beta = norm.bias.detach().to(self._exact, torch.float64)
         kernel = kernel * torch.where(gamma < 0, -1.0, 1.0)[:, None, None, None]
         return _Layer(
-            kernel=_channels_last(rewrite(kernel)),
+            kernel=_channels_last(rewrite(kernel)).to(self.device),
             stride=conv.stride[0],
             # A channel whose scale is 0 takes part in the algebra with a tiny one.
             gamma=gamma.abs().clamp(min=1e-8),
@@ -159,28 +208,33 @@ class StreamingTransformer:
             eps=norm.eps,
         )
 
-    def _encode(self, image: Tensor, plan: "_Plan", recompute: bool) -> "_Stream":
+    def _encode(
+        self, image: Tensor, plan: "_Plan", chunks: "_Chunks", recompute: bool
+    ) -> "_Stream":
         """Run the encoder; return the residual stream at a quarter of the edge."""
-        conv1, conv2, conv3 = self._encoder
-        rows = _ImageRows(image, plan, self.device, edge=self._edge)
-        full = _Maps(
-            lambda i: _convolve(rows.strip(i), conv1.kernel),
+        first, *others = self._encoder
+        rows = _ImageRows(image, plan, self.device, edges=self._edges, around=self._around)
+        # A first layer that is the only one makes the trunk, which is held in the maps' type.
+        dtype = torch.float32 if others else self.dtype
+        maps = _Maps(
+            lambda i: _convolve(rows.strip(i), first.kernel, stride=first.stride).to(dtype),
             len(plan),
-            chunk=plan.chunk,
-            hold=not recompute,
+            around=self._around,
+            chunks=chunks.times(1 / first.stride),
+            hold=not (recompute and others),
         )
-        norm = full.normalization(conv1)
-        half = self._after(full, norm, conv2, margin=(1, 0))
-        norm = half.normalization(conv2)
-        trunk = self._after(half, norm, conv3, margin=(1, 0))
-        norm = trunk.normalization(conv3)
-        return _Stream.from_maps(trunk, norm)
+        norm = maps.normalization(first)
+        for layer in others:
+            maps = self._after(maps, norm, layer, margin=(1, 0))
+            norm = maps.normalization(layer)
+        return _Stream.from_maps(maps, norm, around=self._around)
 
     def _residual(self, stream: "_Stream") -> "_Stream":
         """Run the residual blocks; each branch is added while the next block reads the stream."""
         for layer1, layer2 in self._residual_blocks:
             kernel, bias = layer1.folded(stream.offset, self.dtype)
-            branch = _Maps(partial(_read, stream, kernel, bias), len(stream), chunk=stream.chunk)
+            read = partial(_read, stream, kernel, bias)
+            branch = _Maps(read, len(stream), around=self._around, chunks=stream.chunks)
             norm = branch.normalization(layer1)
             branch = self._after(branch, norm, layer2, margin=(1, 1))
             stream.add_later(branch, branch.normalization(layer2))
@@ -188,35 +242,45 @@ class StreamingTransformer:
 
     def _decode(self, stream: "_Stream", recompute: bool) -> Iterator[Strip]:
         """Run the decoder and the head."""
-        (up1, up2), border = self._decoder, self._decoder_border
-        kernel, bias = up1.folded(stream.offset, self.dtype)
+        (first, *others), border = self._decoder, self._decoder_border
+        kernel, bias = first.folded(stream.offset, self.dtype)
         half = _Maps(
             lambda i: _to_space(_convolve(stream.take(i, border), kernel, bias)),
             len(stream),
-            chunk=2 * stream.chunk,
+            around=self._around,
+            chunks=stream.chunks.times(2),
         )
-        norm1 = half.normalization(up1)
-        kernel2, bias2 = up2.folded(norm1.threshold, self.dtype, scale=norm1.scale)
-        full = _Maps(
-            lambda i: _to_space(
-                _convolve(half.activated(i, norm1, (1, 1), self.dtype, border), kernel2, bias2)
-            ),
-            len(half),
-            chunk=2 * half.chunk,
-            hold=not recompute,
-        )
-        norm2 = full.normalization(up2)
-        kernel3, bias3 = self._head.folded(norm2.threshold, self.dtype, scale=norm2.scale)
-        margin = kernel3.shape[-1] // 2 - 1
+        maps, norm = half, half.normalization(first)
+        for layer in others:
+            maps = self._upsampled(maps, norm, layer, hold=not recompute)
+            norm = maps.normalization(layer)
+        kernel, bias = self._head.folded(norm.threshold, self.dtype, scale=norm.scale)
+        margin = (kernel.shape[-1] - self._head.stride) // 2
         # What the bias loses to the rounding of the maps' type would be a tint.
-        rest = 0.5 + (bias3 - bias3.to(self.dtype).double()).float()
-        for i in range(len(full)):
-            padded = full.activated(i, norm2, (margin, margin), self.dtype, consume=True)
+        rest = 0.5 + _like(bias - bias.to(self.dtype).double(), self._head.kernel)
+        for i in range(len(maps)):
+            padded = maps.activated(i, norm, (margin, margin), self.dtype, consume=True)
             half.forget_before(i)
-            squares = _convolve(padded, kernel3, bias3, 2).float() + rest
+            squares = _convolve(padded, kernel, bias, self._head.stride).float() + rest
             h, w, channels = squares.shape
             strip = squares.view(h, w, 2, 2, channels // 4).permute(0, 2, 1, 3, 4)
             yield strip.reshape(2 * h, 2 * w, channels // 4)
+
+    def _upsampled(
+        self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", *, hold: bool
+    ) -> "_Maps":
+        """Normalize, rectify and upsample maps, strip by strip as they are asked for."""
+        kernel, bias = layer.folded(norm.threshold, self.dtype, scale=norm.scale)
+        border = self._decoder_border
+        return _Maps(
+            lambda i: _to_space(
+                _convolve(maps.activated(i, norm, (1, 1), self.dtype, border), kernel, bias)
+            ),
+            len(maps),
+            around=self._around,
+            chunks=maps.chunks.times(2),
+            hold=hold,
+        )
 
     def _after(
         self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", margin: tuple[int, int]
@@ -231,7 +295,8 @@ class StreamingTransformer:
                 layer.stride,
             ),
             len(maps),
-            chunk=maps.chunk // layer.stride,
+            around=self._around,
+            chunks=maps.chunks.times(1 / layer.stride),
         )
 
 
@@ -239,7 +304,7 @@ class StreamingTransformer:
 class _Layer:
     """A convolution and the instance norm after it, or the convolution's bias where none follows.
 
-    The kernel is float32 and channels-last, the rest float64.
+    The kernel is float32 and channels-last, the rest float64, where there is float64.
     """
 
     kernel: Tensor
@@ -256,9 +321,12 @@ class _Layer:
 
         The bias is computed from the rounded kernel and offset, so that large offsets cancel.
         """
-        kernel = self.kernel if scale is None else self.kernel * scale.float()[:, None, None]
+        kernel = self.kernel
+        if scale is not None:
+            kernel = kernel * _like(scale, kernel)[:, None, None]
         kernel = kernel.to(dtype)
-        bias = -(kernel.float().sum((2, 3)).double() @ offset.to(dtype).double())
+        sums = kernel.float().sum((2, 3)).to(offset.device)
+        bias = -(sums.double() @ offset.to(dtype).double())
         if self.bias is not None:
             bias = bias + self.bias.repeat(len(bias) // len(self.bias))
         return kernel, bias
@@ -270,6 +338,14 @@ class _Normalization:
 
     scale: Tensor
     threshold: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Around:
+    """Whether the image's last row comes before its first, and its last column before its first."""
+
+    rows: bool
+    columns: bool
 
 
 class _Plan:
@@ -292,48 +368,113 @@ class _Plan:
         return self._starts[i], [*self._starts[1:], self.total][i]
 
 
-class _ImageRows:
-    """The first convolution's input: strips of the image with reflected borders, centred."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Chunks:
+    """The chunks of rows over which statistics are taken: how many rows each, and its share.
 
-    def __init__(self, image: Tensor, plan: _Plan, device: torch.device, *, edge: int) -> None:
-        self._image = image
+    All have the same number of rows but the last one, so that strips of whole chunks follow each
+    other. The shares of the image, (chunks, 1) float64, are the same for maps of every size.
+    """
+
+    rows: int
+    shares: Tensor
+
+    @classmethod
+    def of(cls, plan: _Plan, exact: torch.device) -> "_Chunks":
+        """Return the chunks of the image's rows; `exact` is where float64 is computed."""
+        count = -(-plan.total // plan.chunk)
+        # A list of them would make a GPU wait for the host.
+        shares = torch.full((count, 1), plan.chunk / plan.total, device=exact, dtype=torch.float64)
+        shares[-1] = (plan.total - (count - 1) * plan.chunk) / plan.total
+        return cls(rows=plan.chunk, shares=shares)
+
+    def times(self, factor: float) -> "_Chunks":
+        """Return the chunks of maps that have `factor` times the rows."""
+        return replace(self, rows=int(self.rows * factor))
+
+
+class _ImageRows:
+    """The first convolution's input: strips of the image with reflected borders, centred.
+
+    An image is on the GPU that computes as a whole, and by its integers.
+    """
+
+    def __init__(
+        self,
+        image: Tensor,
+        plan: _Plan,
+        device: torch.device,
+        *,
+        edges: tuple[int, int],
+        around: _Around,
+    ) -> None:
+        self._image = image if device.type == "cpu" else on_device(image, device)
         self._plan = plan
         self._device = device
         self._margin = 4
-        self._row_index = _border_index(image.shape[-2], edge, self._margin)
-        self._column_index = _border_index(image.shape[-1], edge, self._margin)
+        indices = (
+            _around_index(size, self._margin) if joined else _border_index(size, edge, self._margin)
+            for size, edge, joined in zip(
+                image.shape[-2:], edges, (around.rows, around.columns), strict=True
+            )
+        )
+        self._row_index, self._column_index = (
+            index.to(self._image.device, non_blocking=True) for index in indices
+        )
 
     def strip(self, i: int) -> Strip:
         first, last = self._plan.rows(i)
-        rows = self._row_index[first : last + 2 * self._margin].to(self._image.device)
-        columns = self._column_index.to(self._image.device)
-        pixels = self._image.index_select(-2, rows).index_select(-1, columns).to(self._device)
+        rows = self._row_index[first : last + 2 * self._margin]
+        pixels = self._image.index_select(-2, rows).index_select(-1, self._column_index)
+        pixels = pixels.to(self._device)
         pixels = pixels if pixels.is_floating_point() else to_float(pixels)
         return (pixels.float() - 0.5).permute(1, 2, 0).contiguous()
+
+
+def on_device(image: Tensor, device: torch.device) -> Tensor:
+    """Return an image on a GPU: uint8 as it is, and all else, for which there are fewer kernels,
+    in float32.
+    """
+    if image.dtype != torch.uint8:
+        image = to_float(image).float()
+    return image.to(device)
 
 
 class _Maps:
     """The raw output of a convolution, computed strip by strip when first asked for.
 
     Where `hold` is false a strip is forgotten once it is used, and computed again the next time.
-    Statistics are taken over `chunk` rows at once.
+    Statistics are taken over `chunks`.
     """
 
     def __init__(
-        self, compute: Callable[[int], Strip], count: int, *, chunk: int, hold: bool = True
+        self,
+        compute: Callable[[int], Strip],
+        count: int,
+        *,
+        around: _Around,
+        chunks: _Chunks,
+        hold: bool = True,
     ) -> None:
         self._compute = compute
         self._count = count
-        self.chunk = chunk
+        self._around = around
+        self.chunks = chunks
         self._hold = hold
         self._strips: dict[int, Strip] = {}
+        # The first and the last rows, which meet where the image goes around.
+        self._ends: dict[int, Strip] = {}
 
     def __len__(self) -> int:
         return self._count
 
     def strip(self, i: int) -> Strip:
         if i not in self._strips:
-            self._strips[i] = self._compute(i)
+            strip = self._strips[i] = self._compute(i)
+            if self._around.rows and i == 0:
+                self._ends[0] = strip[:_MOST_MARGIN].clone()
+            if self._around.rows and i + 1 == self._count:
+                self._ends[1] = strip[-_MOST_MARGIN:].clone()
         return self._strips[i]
 
     def forget_before(self, i: int) -> None:
@@ -343,16 +484,14 @@ class _Maps:
     def normalization(self, layer: _Layer) -> _Normalization:
         """Compute all strips, and from their statistics what the layer's norm does to them."""
         moments: list[tuple[Tensor, Tensor]] = []
-        counts: list[int] = []
         for i in range(self._count):
-            for rows in self.strip(i).split(self.chunk):
-                moments.append(_mean_and_variance(rows))
-                counts.append(rows.shape[0] * rows.shape[1])
+            moments.extend(_means_and_variances(self.strip(i), self.chunks.rows))
             if not self._hold:
                 self.forget_before(i + 1)
-        means = torch.stack([mean for mean, _ in moments]).double()
-        variances = torch.stack([variance for _, variance in moments]).double()
-        share = means.new_tensor(counts)[:, None] / sum(counts)
+        share = self.chunks.shares
+        means, variances = (
+            torch.cat(values).to(share.device).double() for values in zip(*moments, strict=True)
+        )
         mean = (share * means).sum(0)
         variance = (share * (variances + (means - mean).square())).sum(0)
         # What varies less than single precision can tell is one colour and the noise of rounding,
@@ -373,13 +512,18 @@ class _Maps:
     ) -> Strip:
         """Return max(x, threshold) of strip `i`, with `margin` lines before and after it."""
         before, after = margin
+        above = self.strip(i - 1) if i > 0 else self._ends.get(1)
+        below = None
+        if after:
+            below = self.strip(i + 1) if i + 1 < self._count else self._ends.get(0)
         padded = _pad(
             self.strip(i),
-            above=self.strip(i - 1)[-before:] if i > 0 else None,
-            below=self.strip(i + 1)[:after] if after and i + 1 < self._count else None,
-            last=i + 1 == self._count,
+            above=None if above is None else above[-before:],
+            below=None if below is None else below[:after],
+            last=i + 1 == self._count and not self._around.rows,
             margin=margin,
             border=border,
+            sides="around" if self._around.columns else border,
             zero=norm.threshold,
             floor=norm.threshold,
             dtype=dtype,
@@ -392,24 +536,29 @@ class _Maps:
 class _Stream:
     """The residual stream, updated in place: what is stored is the stream plus `offset`."""
 
-    def __init__(self, strips: Sequence[Strip], offset: Tensor, chunk: int) -> None:
+    def __init__(
+        self, strips: Sequence[Strip], offset: Tensor, chunks: _Chunks, *, around: _Around
+    ) -> None:
         self._strips: list[Strip | None] = list(strips)
+        self._around = around
         self.offset = offset
-        self.chunk = chunk
+        self.chunks = chunks
         self._pending: tuple[_Maps, _Normalization] | None = None
         self._updated = len(strips)
         self._above: Tensor | None = None
+        # The first row, which follows the last one where the image goes around.
+        self._first: Tensor | None = None
 
     @classmethod
-    def from_maps(cls, maps: _Maps, norm: _Normalization) -> "_Stream":
+    def from_maps(cls, maps: _Maps, norm: _Normalization, *, around: _Around) -> "_Stream":
         """Return the stream that begins with relu(norm(maps))."""
         strips = []
         for i in range(len(maps)):
             strip = maps.strip(i)
-            torch.maximum(strip, norm.threshold.to(strip), out=strip)
-            strips.append(strip.mul_(norm.scale.to(strip)))
+            torch.maximum(strip, _like(norm.threshold, strip), out=strip)
+            strips.append(strip.mul_(_like(norm.scale, strip)))
             maps.forget_before(i + 1)
-        return cls(strips, norm.scale * norm.threshold, maps.chunk)
+        return cls(strips, norm.scale * norm.threshold, maps.chunks, around=around)
 
     def __len__(self) -> int:
         return len(self._strips)
@@ -422,17 +571,22 @@ class _Stream:
 
     def padded(self, i: int, border: Border) -> Strip:
         """Return strip `i`, up to date, with a border of one pixel; strips are read in order."""
-        while self._updated < min(i + 2, len(self)):
+        joined = self._around.rows
+        while self._updated < (len(self) if joined else min(i + 2, len(self))):
             self._update(self._updated)
             self._updated += 1
         strip, last = self._strip(i), i + 1 == len(self)
+        if i == 0:
+            self._above = self._strip(len(self) - 1)[-1:].clone() if joined else None
+            self._first = strip[:1].clone() if joined else None
         padded = _pad(
             strip,
-            above=self._above if i > 0 else None,
-            below=None if last else self._strip(i + 1)[:1],
-            last=last,
+            above=self._above,
+            below=self._first if last else self._strip(i + 1)[:1],
+            last=last and not joined,
             margin=(1, 1),
             border=border,
+            sides="around" if self._around.columns else border,
             zero=self.offset,
             floor=None,
             dtype=strip.dtype,
@@ -450,7 +604,7 @@ class _Stream:
         if self._pending:
             branch, norm = self._pending
             raw, strip = branch.strip(i), self._strip(i)
-            strip.flatten(1).addcmul_(raw.flatten(1), norm.scale.to(raw).repeat(raw.shape[1]))
+            strip.flatten(1).addcmul_(raw.flatten(1), _like(norm.scale, raw).repeat(raw.shape[1]))
             branch.forget_before(i + 1)
 
     def _strip(self, i: int) -> Strip:
@@ -464,7 +618,7 @@ def _read(stream: _Stream, kernel: Tensor, bias: Tensor, i: int) -> Strip:
 
 
 def _convolve(strip: Strip, kernel: Tensor, bias: Tensor | None = None, stride: int = 1) -> Strip:
-    bias = None if bias is None else bias.to(kernel.dtype)
+    bias = None if bias is None else _like(bias, kernel)
     maps = F.conv2d(strip.permute(2, 0, 1)[None], kernel, bias, stride)
     return maps[0].permute(1, 2, 0).contiguous()
 
@@ -484,15 +638,21 @@ def _to_space(cells: Strip) -> Strip:
     return pixels.view(2 * height, 2 * width, channels)
 
 
-def _mean_and_variance(strip: Strip) -> tuple[Tensor, Tensor]:
-    """(h, w, C) -> mean and variance of each channel, float32."""
-    if strip.device.type != "cpu":
-        variance, mean = torch.var_mean(strip.float(), (0, 1), correction=0)
-        return mean, variance
-    # The kernel of batch norm, many times faster here than var_mean.
-    maps = strip.permute(2, 0, 1)[None]
-    mean, variance = torch.batch_norm_update_stats(maps, None, None, 0.0)
-    return mean.float(), variance.float()
+def _means_and_variances(strip: Strip, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(h, w, C) -> means and variances, float32, of `chunk` rows each: (1 or more chunks, C)."""
+    if strip.device.type == "cpu":
+        for rows in strip.split(chunk):
+            # The kernel of batch norm, many times faster here than var_mean.
+            mean, variance = torch.batch_norm_update_stats(
+                rows.permute(2, 0, 1)[None], None, None, 0.0
+            )
+            yield mean.float()[None], variance.float()[None]
+        return
+    whole = len(strip) // chunk * chunk
+    for chunks in (strip[:whole].unflatten(0, (-1, chunk)), strip[None, whole:]):
+        if chunks.numel():
+            variances, means = torch.var_mean(chunks.float(), (1, 2), correction=0)
+            yield means, variances
 
 
 def _pad(
@@ -503,6 +663,7 @@ def _pad(
     last: bool,
     margin: tuple[int, int],
     border: Border,
+    sides: Border,
     zero: Tensor,
     floor: Tensor | None,
     dtype: torch.dtype,
@@ -510,8 +671,8 @@ def _pad(
     """Copy a strip between the rows above and below it and its border columns.
 
     `margin` is the number of rows and columns before and after; above the image's top (no `above`)
-    and below its bottom (`last`) the border is made. Values below `floor`, by channel, are raised
-    to it.
+    and below its bottom (`last`) the `border` is made, and that of the columns by `sides`. Values
+    below `floor`, by channel, are raised to it.
     """
     before, after = margin
     height, width, channels = strip.shape
@@ -520,7 +681,7 @@ def _pad(
     )
     # All rows without the border columns: a line of memory a row.
     inside = padded.flatten(1)[:, before * channels : (before + width) * channels]
-    floor = None if floor is None else floor.to(dtype).to(strip.dtype).repeat(width)
+    floor = None if floor is None else _like(floor.to(dtype), strip).repeat(width)
     for row, part in ((0, above), (before, strip), (before + height, below)):
         if part is None:
             continue
@@ -529,14 +690,14 @@ def _pad(
             target.copy_(part.flatten(1))
         else:
             torch.maximum(part.flatten(1), floor, out=target)
-    _fill_border(padded, margin, border, zero, top=above is None, bottom=last)
+    _fill_border(padded, margin, (border, sides), zero, top=above is None, bottom=last)
     return padded
 
 
 def _fill_border(
     padded: Strip,
     margin: tuple[int, int],
-    border: Border,
+    borders: tuple[Border, Border],
     zero: Tensor,
     *,
     top: bool,
@@ -544,17 +705,20 @@ def _fill_border(
 ) -> None:
     """Fill the border columns and, at the image's top and bottom, the border rows.
 
-    `zero` is what stands for 0 in the maps, by channel.
+    `borders` are that of the rows and that of the columns. `zero` is what stands for 0 in the maps,
+    by channel.
     """
     before, after = margin
-    step = 1 if border == "reflect" else 0
-    for axis, first, last in ((0, top, bottom), (1, True, True)):
+    zero = _like(zero, padded)
+    for axis, border, first, last in ((0, borders[0], top, bottom), (1, borders[1], True, True)):
         lines = padded.transpose(0, axis)
         end = lines.shape[0] - after - 1
         for k in range(1, before + 1 if first else 1):
-            lines[before - k] = zero.to(lines) if border == "zeros" else lines[before + k * step]
+            source = {"replicate": before, "reflect": before + k, "around": end + 1 - k}
+            lines[before - k] = zero if border == "zeros" else lines[source[border]]
         for k in range(1, after + 1 if last else 1):
-            lines[end + k] = zero.to(lines) if border == "zeros" else lines[end - k * step]
+            source = {"replicate": end, "reflect": end - k, "around": before - 1 + k}
+            lines[end + k] = zero if border == "zeros" else lines[source[border]]
 
 
 def _border_index(size: int, edge: int, margin: int) -> Tensor:
@@ -571,5 +735,15 @@ def _border_index(size: int, edge: int, margin: int) -> Tensor:
     return F.pad(index, (margin, margin), mode="reflect")[0, 0].long()
 
 
+def _around_index(size: int, margin: int) -> Tensor:
+    """Return what `_border_index` does for an image that goes around."""
+    return torch.arange(-margin, size + margin).remainder(size)
+
+
 def _channels_last(kernel: Tensor) -> Tensor:
     return kernel.float().contiguous(memory_format=torch.channels_last)
+
+
+def _like(values: Tensor, other: Tensor) -> Tensor:
+    """Return `values`, float64, in the type of `other` and where it is."""
+    return values.to(other.dtype).to(other.device)

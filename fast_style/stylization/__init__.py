@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fast_style.stylization.masks import load_mask as load_mask
     from fast_style.stylization.stylizer import PreserveColor as PreserveColor
     from fast_style.stylization.stylizer import Source as Source
     from fast_style.stylization.stylizer import Stylizer as Stylizer
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from fast_style.stylization.stylizer import stylize_picture as stylize_picture
 
 _MODULES = {
+    "masks": ("load_mask",),
     "stylizer": (
         "PreserveColor",
         "Source",

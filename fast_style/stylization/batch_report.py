@@ -133,4 +133,5 @@ def _print_whole(line: str, file: TextIO) -> None:
 
 
 def _paths(job: Job) -> dict[str, str]:
-    return {"input": str(job.input), "output": str(job.output)}
+    paths = {"input": str(job.input), "output": str(job.output)}
+    return paths if job.mask is None else {**paths, "mask": str(job.mask)}

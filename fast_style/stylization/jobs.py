@@ -28,10 +28,11 @@ _MAGIC = set("*?[")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One picture to stylize; either path may be `STREAM`."""
+    """One picture to stylize; input and output may be `STREAM`. `mask` says where, if anywhere."""
 
     input: Path
     output: Path
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

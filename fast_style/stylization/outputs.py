@@ -1,7 +1,9 @@
 """How an output is written, what became of it, and whether it is there already."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 
+from fast_style.files import digest
 from fast_style.images import metadata
 from fast_style.images.decoding import ImageError, opened
 from fast_style.stylization.jobs import STREAM, Job
@@ -42,7 +44,18 @@ def is_finished(job: Job, made_with: str) -> bool:
     if job.output == STREAM or not job.output.exists():
         return False
     try:
+        made_with = made_of(job, made_with)
+    except OSError:  # which stylizing will report
+        return False
+    try:
         with opened(job.output) as (_, image):
             return metadata.made_with(image) in ("", made_with)
     except ImageError:
         return True
+
+
+def made_of(job: Job, made_with: str) -> str:
+    """Return the digest of the settings and of the job's mask. Raises OSError."""
+    if job.mask is None or not made_with:
+        return made_with
+    return sha256(f"{made_with} {digest(job.mask)}".encode()).hexdigest()[: len(made_with)]

@@ -20,6 +20,7 @@ from fast_style.images import (
     to_float,
 )
 from fast_style.stylization import Stylizer
+from fast_style.stylization.masks import fitted, load_mask
 
 _GAP = 12
 _LABEL_HEIGHT = 28
@@ -34,17 +35,26 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def contact_sheet(
-    photos: Sequence[tuple[str, Tensor]], stylizers: Sequence[tuple[str, Stylizer]]
+    photos: Sequence[tuple[str, Tensor]],
+    stylizers: Sequence[tuple[str, Stylizer]],
+    *,
+    masks: Sequence[Tensor | None] = (),
 ) -> Tensor:
     """Named photos (3, h, w) in [0, 1] -> (3, H, W): each photo, then each model's picture of it.
 
-    A row for each photo; a single photo's pictures are arranged near a square.
+    A row for each photo; a single photo's pictures are arranged near a square. `masks`, one for
+    each photo or none at all, are those of `Stylizer`.
     """
-    return _arranged([_cells(name, photo, stylizers) for name, photo in photos])
+    given = masks or [None] * len(photos)
+    pairs = zip(photos, given, strict=True)
+    return _arranged([_cells(name, photo, stylizers, mask) for (name, photo), mask in pairs])
 
 
-def _cells(name: str, photo: Tensor, stylizers: Sequence[tuple[str, Stylizer]]) -> list[_Cell]:
-    return [(name, photo), *((label, stylizer(photo)) for label, stylizer in stylizers)]
+def _cells(
+    name: str, photo: Tensor, stylizers: Sequence[tuple[str, Stylizer]], mask: Tensor | None
+) -> list[_Cell]:
+    pictures = [(label, stylizer(photo, mask=mask)) for label, stylizer in stylizers]
+    return [(name, photo), *pictures]
 
 
 def _arranged(photos: Sequence[list[_Cell]]) -> Tensor:
@@ -64,19 +74,23 @@ def save_contact_sheet(
     *,
     edge: int,
     quality: int = 95,
+    mask_of: Callable[[Path], Path] | None = None,
     on_error: Callable[[ImageError], None],
 ) -> int:
     """Write the contact sheet of image files at this long edge; return how many it shows.
 
-    One that cannot be read or stylized is left out, and `on_error` gets its error; without any no
-    sheet is written. Raises ImageError.
+    `mask_of` returns the path of a photo's mask. A photo that cannot be read or stylized, or whose
+    mask cannot be read, is left out, and `on_error` gets its error; without any no sheet is
+    written. Raises ImageError.
     """
     photos = []
     try:
         for path in paths:
             try:
                 photo = to_float(image_to_tensor(open_rgb(path, at_least=edge)))
-                photos.append(_cells(path.name, resize_long_edge(photo, edge), stylizers))
+                photo = resize_long_edge(photo, edge)
+                mask = _mask(mask_of(path), path, photo) if mask_of else None
+                photos.append(_cells(path.name, photo, stylizers, mask))
             except Exception as error:  # of this photo: the others go on
                 if is_memory_error(error):
                     raise
@@ -96,6 +110,14 @@ def _error_of(path: Path, error: Exception) -> ImageError:
         return error
     reason = " ".join(str(error).split())
     return ImageError(f"{path}: cannot be stylized: {type(error).__name__}: {reason}")
+
+
+def _mask(mask: Path, path: Path, photo: Tensor) -> Tensor:
+    """Return a photo's mask at its size. Raises ImageError, which names the photo."""
+    try:
+        return fitted(load_mask(mask), photo.shape[-2:], photo.shape[-2:])
+    except ImageError as error:
+        raise ImageError(f"{path}: its mask: {error}") from None
 
 
 def comparison_sheet(

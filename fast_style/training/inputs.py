@@ -40,7 +40,7 @@ _MANY_FRAMED = 0.1
 _PREVIEW_EDGE = 384
 _AUTO = Path("auto")
 # What a network and the one that it begins with have in common.
-_SHAPE = ("width", "num_residual_blocks")
+_SHAPE = ("kind", "width", "num_residual_blocks")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +75,7 @@ def prepare_together(
                 f"processes: make it {processes * max(1, round(batch_size / processes))}, or start "
                 "another number of processes"
             )
+        _check_parts(batch_size // processes, config.training.accumulate)
         if distributed.is_main():
             inputs = prepare(config, device=distributed.local_device(device), skipped=skipped)
             loss = inputs.loss
@@ -83,6 +84,17 @@ def prepare_together(
         if not distributed.is_main():
             inputs = prepare(config, device=distributed.local_device(device), skipped=skipped)
     return inputs
+
+
+def _check_parts(images: int, parts: int) -> None:
+    """Raise ConfigError where the images of a process and a step have no such equal parts."""
+    if images % parts:
+        fitting = [str(number) for number in range(2, images + 1) if images % number == 0]
+        choice = f"make it {' or '.join(fitting)}, or" if fitting else "use"
+        raise ConfigError(
+            f"training.accumulate: {images} images of a step cannot be computed in {parts} equal "
+            f"parts: {choice} 1"
+        )
 
 
 def prepare(config: Config, *, device: str = "auto", skipped: Skipped | None = None) -> Inputs:
@@ -125,7 +137,8 @@ def prepare(config: Config, *, device: str = "auto", skipped: Skipped | None = N
     )
     if data.cache:
         # Of the held-out images too, so that another data.held_out does not rebuild the cache.
-        images = images.cached(open_cache(data.cache, scan.usable, at_least=images.at_least))
+        cache = open_cache(data.cache, scan.usable, preparation=images.preparation)
+        images = images.cached(cache)
     return Inputs(
         device=on,
         dtype=dtype,

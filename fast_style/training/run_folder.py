@@ -37,6 +37,7 @@ _MAY_CHANGE = {
     "data.cache",
     "data.description",
     "data.workers",
+    "training.accumulate",
     "training.compile",
     "training.steps",
     "training.log_every",

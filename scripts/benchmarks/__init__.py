@@ -15,6 +15,8 @@ BENCHMARKS = {
     "stylize": "one forward pass on the CPU, against the plain network",
     "data": "images a second from files to batches, against the usual Pillow pipeline",
     "train": "a training step, against the loop of PyTorch's own example",
+    "exported": "an exported model in ONNX Runtime and OpenVINO, against Stylizer",
+    "serve": "a crowd at the local server: what fails, and how its memory grows",
 }
 
 

@@ -93,6 +93,32 @@ def test_several_styles_at_an_exact_size(user: Path) -> None:
         assert image.size == (24, 20)
 
 
+def test_a_folder_of_photos_is_optimised_and_goes_on_where_it_was(user: Path) -> None:
+    (user / "photos").mkdir()
+    for seed, name in enumerate(("a.png", "b.jpg")):
+        photo(seed, 30, 40).save(user / "photos" / name)
+    (user / "photos/bad.png").write_bytes(b"nothing")
+    run = ("--content", "photos", "-o", "out", "--set", "optimization.steps=2")
+    result = run_script("optimize.py", *BASIC, *run, cwd=user, code=1)
+    assert names(user / "out") == {"a.sea.png", "b.sea.jpg"}
+    assert "error: photos/bad.png: " in result.stderr
+    (user / "photos/bad.png").unlink()
+    made = (user / "out/a.sea.png").read_bytes()
+    (user / "out/b.sea.jpg").unlink()
+    result = run_script("optimize.py", *BASIC, *run, cwd=user)
+    assert "out/a.sea.png: already there" in result.stderr
+    assert result.stdout == "out/b.sea.jpg (2 of 2)\n"
+    assert (user / "out/a.sea.png").read_bytes() == made
+    run_script("optimize.py", *BASIC, *run, "--set", "optimization.steps=3", cwd=user)
+    assert (user / "out/a.sea.png").read_bytes() != made
+    run_script(
+        "optimize.py", *BASIC, "--content", "photos/a.png", *run[4:], "-o", "1.png", cwd=user
+    )
+    run_script("optimize.py", *BASIC, *run, cwd=user)
+    with Image.open(user / "1.png") as one, Image.open(user / "out/a.sea.png") as same:
+        assert one.tobytes() == same.tobytes()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send")
 def test_ctrl_c_saves_what_there_is(user: Path) -> None:
     run = ("-o", "out.png", "--report", "out.json", "--save-every", "4")
@@ -137,6 +163,7 @@ MISTAKES = [
         ("--set", "loss.content_layers={relu2_2: 0}"),
         "strength cannot be measured: the weights of content_layers are all 0",
     ),
+    (("--content", "."), "--content is a folder, so name a folder"),
     (("--report", "in.png/out.json"), "in.png is a file, not a folder"),
     (("--device", "tpu"), "tpu"),
     (("--set", "loss.tv_weight=1e300"), "step 0: the loss is NaN or infinite"),

@@ -62,6 +62,9 @@ RUN = {
         leaves="scan.wave.tif"
     ),
     f"fast-style stylize --model wave in.jpg {_LOOKS}": Small(leaves="in.wave.jpg"),
+    "fast-style stylize --model wave panorama.jpg --wrap x": Small(
+        leaves="in.wave.jpg", instead={"panorama.jpg": "in.jpg"}
+    ),
     "fast-style stylize in.jpg --sheet sheet.jpg": Small(leaves="sheet.jpg"),
     "fast-style models": Small(),
     "fast-style models wave": Small(),
@@ -84,6 +87,10 @@ RUN = {
 NOT_RUN = {
     "fast-style new painting.jpg photos/": "tests/e2e/test_new.py does",
     "fast-style stylize --model wave clip.mp4 -o out.mp4": "tests/unit/test_stylize_clips.py does",
+    "fast-style live --model wave ink": "tests/unit/test_live.py does, without a camera",
+    "fast-style distill --model wave --images photos/ -o wave-fast.pth": (
+        "tests/unit/test_patch_net.py does"
+    ),
     "fast-style evaluate --model wave --images photos/ --card": (
         "tests/unit/test_report_card.py does"
     ),
@@ -91,6 +98,9 @@ NOT_RUN = {
         "tests/unit/test_report_card.py does"
     ),
     "fast-style export --model wave -o wave.onnx": "tests/unit/test_export_onnx.py does",
+    "fast-style stylize --model wave photos/ -o out/ --mask masks/": (
+        "tests/unit/test_masks.py does"
+    ),
     "tensorboard --logdir checkpoints": "a server of another project",
     "make demo": "makes an environment, and trains for minutes",
     "make test": "is this suite",

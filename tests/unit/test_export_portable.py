@@ -156,6 +156,8 @@ def test_standard_input_becomes_standard_output(folder: Path, repository: Path) 
     ("options", "message"),
     [
         (["--stroke-scale", "2"], "--stroke-scale needs the model's .pth"),
+        (["--wrap", "x"], "--wrap needs the model's .pth"),
+        (["--mask", "m.png"], "--mask needs the model's .pth"),
         (["--tile", "64"], "--tile needs the model's .pth"),
         (["--device", "cuda"], "--device cuda: a .onnx model runs on the CPU"),
         (["--precision", "bf16"], "precision bf16 needs backend openvino"),

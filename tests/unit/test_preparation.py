@@ -94,7 +94,7 @@ def test_a_cache_is_filled_where_one_is_asked_for_and_serves_any_split(
     expected = prepare(tiny_config(), device="cpu").images
     images = prepare(tiny_config(changes), device="cpu").images
     assert images.cache is not None
-    assert images.cache.image(images.paths[0]) is not None
+    assert images.cache.photo(images.paths[0], 32, 0) is not None
     assert all(torch.equal(images[Draw(i, i)][0], expected[Draw(i, i)][0]) for i in range(7))
     written = images.cache.file.stat().st_mtime_ns
     prepare(tiny_config({**changes, "data.held_out": 2}), device="cpu")

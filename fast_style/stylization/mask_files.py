@@ -1,0 +1,71 @@
+"""Which mask belongs to which photo: one file for all, or a folder of masks with photos' names."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePath
+
+from fast_style.images import table
+from fast_style.images.decoding import ImageError
+from fast_style.stylization.jobs import STREAM, Job
+
+
+def with_masks(jobs: Sequence[Job], mask: Path) -> list[Job]:
+    """Return the jobs with their masks, without those whose input is a mask itself.
+
+    In a folder a photo's mask has the photo's name, with any image's extension, in the same
+    subfolder or in the folder itself. A job of a photo without a mask gets the path at which the
+    mask was looked for. Raises ImageError.
+    """
+    finder = MaskFinder(mask)
+    return [replace(job, mask=finder.find(job.input)) for job in jobs if not finder.has(job.input)]
+
+
+class MaskFinder:
+    """Finds the mask of a photo. Raises ImageError for a place that holds no masks."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._masks: dict[PurePath, Path] | None = None
+        if place.is_dir():
+            self._masks = _masks_in(place)
+            if not self._masks:
+                raise ImageError(f"{place}: holds no masks: a mask has its photo's name")
+        elif not place.is_file():
+            raise ImageError(f"{place}: no such mask, or folder of masks")
+        self._resolved = place.resolve()
+
+    def has(self, photo: Path) -> bool:
+        """Return whether a photo is a mask."""
+        if photo == STREAM:
+            return False
+        resolved = photo.resolve()
+        return resolved == self._resolved or self._resolved in resolved.parents
+
+    def find(self, photo: Path) -> Path:
+        """Return the mask of a photo, or the path at which there is none."""
+        if self._masks is None:
+            return self._place
+        for name in _endings(photo.absolute().parts):
+            for key in (name, name.with_suffix("")):
+                if key in self._masks:
+                    return self._masks[key]
+        return self._place / f"{photo.stem}.png"
+
+
+def _masks_in(place: Path) -> dict[PurePath, Path]:
+    """Return masks by their paths below a folder, with and without extensions."""
+    known = table.photo_extensions()
+    found: dict[PurePath, Path] = {}
+    for parent, _, names in os.walk(place):
+        for path in sorted(Path(parent, name) for name in names):
+            if path.suffix.lower() in known and not path.name.startswith("."):
+                below = path.relative_to(place)
+                found[below] = path
+                found.setdefault(below.with_suffix(""), path)
+    return found
+
+
+def _endings(parts: Sequence[str]) -> Iterable[PurePath]:
+    """Return the last parts of a path, the longest ones first."""
+    return (PurePath(*parts[first:]) for first in range(1, len(parts)))
