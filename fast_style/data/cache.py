@@ -29,9 +29,11 @@ import PIL
 from PIL import Image, features
 from tqdm import tqdm
 
-from fast_style.data.photos import DataError, below_common_folder
+from fast_style.data.photos import DataError, below_common_folder, bytes_of
 from fast_style.files import atomic_write, remove_unfinished
 from fast_style.images import ImageError, open_rgb, read_size
+from fast_style.remote import is_remote
+from fast_style.shards import shard_of
 
 if sys.platform != "win32":
     import fcntl
@@ -155,8 +157,11 @@ def _key(paths: Sequence[Path], names: Sequence[str], at_least: int) -> bytes:
     digest = hashlib.sha256(f"{at_least} {_decoders()}\n".encode())
     for path, name in zip(paths, names, strict=True):
         try:
-            status = path.stat()
-            state = f"{status.st_size} {status.st_mtime_ns}"
+            if is_remote(path) or shard_of(path):
+                state = str(bytes_of(path))
+            else:
+                status = path.stat()
+                state = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
             state = "gone"  # `ContentImages` finds out
         digest.update(os.fsencode(f"{name}\0{state}\n"))

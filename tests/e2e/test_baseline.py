@@ -110,7 +110,9 @@ def test_a_folder_of_photos_is_optimised_and_goes_on_where_it_was(user: Path) ->
     assert (user / "out/a.sea.png").read_bytes() == made
     run_script("optimize.py", *BASIC, *run, "--set", "optimization.steps=3", cwd=user)
     assert (user / "out/a.sea.png").read_bytes() != made
-    run_script("optimize.py", *BASIC, "--content", "photos/a.png", *run[4:], "-o", "1.png", cwd=user)
+    run_script(
+        "optimize.py", *BASIC, "--content", "photos/a.png", *run[4:], "-o", "1.png", cwd=user
+    )
     run_script("optimize.py", *BASIC, *run, cwd=user)
     with Image.open(user / "1.png") as one, Image.open(user / "out/a.sea.png") as same:
         assert one.tobytes() == same.tobytes()
