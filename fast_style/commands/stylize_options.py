@@ -183,8 +183,8 @@ def parser() -> Parser:
     machine.add_argument(
         "--ray",
         metavar="ADDRESS",
-        help="share the photos among a Ray cluster's cores or GPUs; auto is the one that runs here, "
-        "or else all of this machine (default: this process alone)",
+        help="share the photos among a Ray cluster's cores or GPUs; auto is the one that runs "
+        "here, or else all of this machine (default: this process alone)",
     )
     machine.add_argument(
         "--tile",

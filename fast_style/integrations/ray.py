@@ -62,7 +62,7 @@ def stylize(
     Nothing is computed before the dataset is consumed. `actors` defaults to one for each GPU of the
     cluster, or else for each core. Raises CheckpointError, and UserError for an impossible value.
     """
-    settings = {
+    settings: dict[str, Any] = {
         "device": device,
         "precision": precision,
         "strength": strength,
@@ -110,12 +110,21 @@ def cluster(address: str) -> Iterator[None]:
         if address != "auto":
             reason = (str(error).splitlines() or ["it does not answer"])[0]
             raise UserError(f"--ray {address}: no cluster is there: {reason}") from None
-        ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+        _start_here(ray, **quiet)
     _make_quiet()
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_here(ray: Any, **quiet: Any) -> None:
+    """Start a cluster of this machine. Raises UserError."""
+    try:
+        ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+    except Exception as error:  # Ray raises that class itself, where a machine is too busy
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--ray auto: Ray did not start on this machine: {reason}") from None
 
 
 def _make_quiet() -> None:

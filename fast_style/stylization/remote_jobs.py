@@ -54,6 +54,11 @@ def plan_remote_jobs(
         items += _far_images(argument, recursive, place)
     items = list({item.path: item for item in items}.values())
     folder, file = (place, None) if whole else (None, place)
+    if any(remote.shown(item.path) == remote.shown(place) for item in items):
+        raise ImageError(
+            f"{remote.shown(place)}: is an input, and inputs are never overwritten: name another "
+            "place with --output"
+        )
     jobs = named_jobs(items, model, folder, file, extension)
     outputs = {job.output for job in jobs}
     kept = [item for item in items if item.path not in outputs]

@@ -14,6 +14,7 @@ from fast_style.commands.options import command_parser
 BENCHMARKS = {
     "stylize": "one forward pass on the CPU, against the plain network",
     "data": "images a second from files to batches, against the usual Pillow pipeline",
+    "scale": "photos a second by the number of workers, simulated",
     "train": "a training step, against the loop of PyTorch's own example",
 }
 

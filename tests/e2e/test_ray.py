@@ -5,24 +5,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy
 import pytest
 from synthetic import photo
 
-from fast_style.checkpoints.files import save_model
+from fast_style.checkpoints.files import CheckpointError, save_model
+from fast_style.commands.stylize import main
+from fast_style.integrations.ray import _named, _RowWorker
 from fast_style.networks.transformer import TransformerNet
-
-pytest.importorskip("ray", reason="pip install 'fast-style[ray]'")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="workers are found in /proc"),
-]
+from fast_style.stylization import Stylizer
 
 PROGRAM = """
-import io, json, os, signal, threading, time
+import io, os, signal, threading, time
 from pathlib import Path
-import numpy, ray
+import ray
 from PIL import Image
-from fast_style import Stylizer
 from fast_style.commands.stylize import main
 from fast_style.integrations.ray import stylize
 
@@ -41,24 +38,25 @@ def kill_one():
     os.kill(victim, signal.SIGKILL)
     print("killed", victim)
 
-ray.init(
-    num_cpus=2, include_dashboard=False, object_store_memory=100 << 20,
-    log_to_driver=False, logging_level="ERROR",
-)
+for _ in range(4):  # Ray gives up after 30 seconds, which on a busy machine are too few
+    try:
+        ray.init(
+            num_cpus=2, include_dashboard=False, object_store_memory=100 << 20,
+            log_to_driver=False, logging_level="ERROR",
+        )
+        break
+    except Exception as error:
+        print(error)
+        ray.shutdown()
 killer = threading.Thread(target=kill_one)
 killer.start()
 arguments = ["--model", "wave.pth", "in", "-o", "out", "--ray", "auto", "--manifest", "m.json"]
-print("codes", main(arguments), main(arguments))
+print("code", main(arguments))
 killer.join()
-photo = numpy.asarray(Image.open("in/00.png"))
-rows = [{"image": photo}, {"image": photo[::-1].copy()}]
-result = stylize(ray.data.from_items(rows), model="wave.pth", actors=1, strength=0.5).take_all()
-alone = Stylizer("wave.pth", strength=0.5)
-assert all((row["stylized"] == alone(row["image"])).all() for row in result)
 files = [{"bytes": Path("in/00.png").read_bytes()}, {"bytes": b"nothing"}]
-files = ray.data.from_items(files)
-files = stylize(files, model="wave.pth", column="bytes", actors=1).take_all()
-for row in files:
+for row in stylize(
+    ray.data.from_items(files), model="wave.pth", column="bytes", actors=1
+).take_all():
     if row["error"]:
         print(row["error"])
     else:
@@ -66,16 +64,23 @@ for row in files:
 """
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are found in /proc")
 def test_a_cluster_makes_the_files_of_one_process_though_a_worker_is_killed(
-    tmp_path: Path, tiny_network: TransformerNet
+    tmp_path: Path,
+    tiny_network: TransformerNet,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # 240 MB, and slow to start: it is not installed for every change.
+    pytest.importorskip("ray", reason="pip install 'fast-style[ray]'")
     save_model(tmp_path / "wave.pth", tiny_network)
     (tmp_path / "in").mkdir()
     for seed in range(20):
         photo(seed, 64, 96).save(tmp_path / f"in/{seed:02}.png")
     (tmp_path / "in/bad.png").write_bytes(b"nothing")
-    plain = [sys.executable, "-m", "fast_style", "stylize", "--model", "wave.pth", "in"]
-    assert subprocess.run([*plain, "-o", "plain"], cwd=tmp_path, check=False).returncode == 1
+    monkeypatch.chdir(tmp_path)
+    assert main(["--model", "wave.pth", "in", "-o", "plain"]) == 1
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         cwd=tmp_path,
@@ -85,37 +90,59 @@ def test_a_cluster_makes_the_files_of_one_process_though_a_worker_is_killed(
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert "codes 1 1" in run.stdout
+    assert "code 1" in run.stdout
     assert "killed" in run.stdout
     assert "input stream: " in run.stdout
-    assert run.stderr.count("error: in/bad.png: ") == 2
+    assert run.stderr.count("error: in/bad.png: ") == 1
     assert "20 stylized, 1 failed" in run.stderr
-    assert "20 already there, skipped, 1 failed" in run.stderr
     made = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert made == {path.name: path.read_bytes() for path in (tmp_path / "plain").iterdir()}
     entries = [json.loads(line) for line in (tmp_path / "m.json").read_text().splitlines()]
     assert sorted(entry["input"] for entry in entries) == sorted(
         f"in/{path.name}" for path in (tmp_path / "in").iterdir()
     )
+    assert main(["--model", "wave.pth", "in", "-o", "out"]) == 1
+    assert "20 already there, skipped, 1 failed" in capsys.readouterr().err
+
+
+def test_a_row_of_a_pipeline_gets_what_a_stylizer_makes_of_it(
+    tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    model = _named(save_model(tmp_path / "wave.pth", tiny_network))
+    worker = _RowWorker(model=model, settings={"strength": 0.5}, column="image", into="new")
+    image = numpy.asarray(photo(1, 20, 30))
+    row = worker({"image": image, "label": 3})
+    assert row["label"] == 3
+    assert (row["new"] == Stylizer(tiny_network, strength=0.5)(image)).all()
+
+
+def test_a_worker_refuses_another_model_of_the_same_name(
+    tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    model = _named(save_model(tmp_path / "wave.pth", tiny_network))
+    save_model(tmp_path / "wave.pth", TransformerNet(4, 1))
+    with pytest.raises(CheckpointError, match="is another model here"):
+        model.load({})
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("in", "--ray", "127.0.0.1:1"), "--ray 127.0.0.1:1: no cluster is there"),
         (("in", "--ray", "auto", "--sheet", "s.png"), "--ray does nothing for a --sheet"),
         (("-", "--ray", "auto"), "--ray reads and writes files"),
     ],
 )
 def test_what_a_cluster_cannot_do_is_one_line(
-    tmp_path: Path, tiny_network: TransformerNet, arguments: tuple[str, ...], message: str
+    tmp_path: Path,
+    tiny_network: TransformerNet,
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     save_model(tmp_path / "wave.pth", tiny_network)
     (tmp_path / "in").mkdir()
     photo(0, 16, 16).save(tmp_path / "in/a.png")
-    command = [sys.executable, "-m", "fast_style", "stylize", "--model", "wave.pth"]
-    run = subprocess.run(
-        [*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 2
-    assert run.stderr.splitlines()[-1].startswith(f"error: {message}")
+    monkeypatch.chdir(tmp_path)
+    assert main(["--model", "wave.pth", *arguments]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {message}")

@@ -184,6 +184,7 @@ def test_a_photo_that_is_gone_is_named_with_its_address(store: fsspec.AbstractFi
         (("memory://in",), "photos in a store need --output"),
         (("memory://empty", "-o", "out"), "memory://empty: "),
         (("memory://in", "-o", "memory://x.png"), "memory://x.png: is one file"),
+        (("memory://in/a.png", "-o", "memory://in/a.png"), "memory://in/a.png: is an input"),
         (("memory://in", "-o", "out", "--mask", "in"), "--mask needs photos"),
         (("memory://in", "-o", "out", "--manifest", "memory://m.json"), "--manifest memory://m"),
         (("memory://in", "--sheet", "s.png"), "--sheet draws photos of this machine"),
