@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 WORKERS ?= 2
 PHOTO ?= $(shell $(BIN)/python -c "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skimage').origin).parent / 'data' / 'astronaut.png')")
 
-.PHONY: demo test test-fast check docs clean
+.PHONY: demo test test-fast check docs web clean
 
 demo: $(VENV)/demo
 	$(BIN)/python scripts/train.py --config configs/quickstart.yaml
@@ -29,6 +29,10 @@ check: $(VENV)/dev
 docs: $(VENV)/dev
 	$(BIN)/python -m fast_style.config.reference docs/config.md
 	$(BIN)/python scripts/cards.py docs/models.md
+
+# The page that paints in a browser: fast-style serve shows it, and so does any static host.
+web: $(VENV)/dev
+	$(BIN)/python scripts/page.py -o build/web
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -34,6 +34,11 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def processes_here() -> int:
+    """Return the number of them on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size())) if world_size() > 1 else 1
+
+
 def rank() -> int:
     """Return this process's number among them, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
@@ -76,7 +81,7 @@ def local_device(name: str) -> str:
         return name
     if name != "cuda":
         raise UserError(f"device {name!r} is not for several processes: use auto, cpu or cuda")
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    here = processes_here()
     if here > torch.cuda.device_count():
         raise UserError(
             f"{here} processes, but {torch.cuda.device_count()} GPUs on this machine: start "

@@ -1,14 +1,20 @@
 """Memory: what there is, what was too much, and the allocator. It knows nothing of torch."""
 
+import contextlib
 import ctypes
 import os
 import sys
 from pathlib import Path
 
-# What PyTorch and ONNX Runtime say where there is too little memory, or no memory would do.
+# What PyTorch and ONNX Runtime say where there is too little memory, or no memory would do: in
+# lower case, because drivers and libraries write the same in several ways.
 _MEMORY_ERRORS = (
     "allocate memory",
-    "Storage size calculation overflowed",
+    "not enough memory",  # Windows
+    "out of memory",  # CUDA's driver, HIP and MPS, where it is not torch's own class
+    "invalid buffer size",  # MPS, for one block that is too large
+    "status_alloc_failed",  # cuDNN and cuBLAS
+    "storage size calculation overflowed",
     "integer multiplication overflow",
 )
 
@@ -61,6 +67,18 @@ def keep_freed_memory(*, up_to: int | None = None) -> None:
     mallopt(m_trim_threshold, 2**31 - 1)
 
 
+def share_one_heap() -> None:
+    """Tell glibc that all threads share one heap; call it before there are threads.
+
+    Each thread has one of its own otherwise, and keeps there what it freed: in a server, whose
+    requests are threads, the same photos would take more and more memory.
+    """
+    if sys.platform.startswith("linux"):
+        m_arena_max = -8
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(m_arena_max, 1)
+
+
 def is_memory_error(error: Exception) -> bool:
     """Return whether there was too little memory, for which PyTorch on a CPU has no class.
 
@@ -71,4 +89,5 @@ def is_memory_error(error: Exception) -> bool:
         return True
     if not isinstance(error, RuntimeError) and kind != "RuntimeException":
         return False
-    return any(text in str(error) for text in _MEMORY_ERRORS)
+    said = str(error).lower()
+    return any(text in said for text in _MEMORY_ERRORS)

@@ -17,13 +17,20 @@ from cards import write as write_cards
 from torch import Tensor
 
 from fast_style.checkpoints.files import CheckpointError, find_model, load_model, shipped_models
-from fast_style.commands import check_writable, run
+from fast_style.commands import check_writable, exit_code, run
 from fast_style.commands.options import Parser, add_device, command_parser
 from fast_style.config import ConfigError, flatten
-from fast_style.data.photos import find_images
+from fast_style.data.photos import DataError, Skipped, find_images
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
-from fast_style.images import Picture, load_image, resize_long_edge, to_uint8, write_picture
+from fast_style.images import (
+    ImageError,
+    Picture,
+    load_image,
+    resize_long_edge,
+    to_uint8,
+    write_picture,
+)
 from fast_style.stylization import Stylizer
 
 _PHOTOS = 3
@@ -34,7 +41,7 @@ _QUALITIES = (82, 76, 70, 64, 58, 50)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page and its pictures; exit 0 when all is done, 2 with one line on a mistake."""
+    """Write the page; exit 0 when all is done, 1 with broken photos left out, 2 on a mistake."""
     options = parser().parse_args(arguments)
     return run(lambda: _gallery(options), options=options)
 
@@ -107,20 +114,18 @@ def _gallery(options: Namespace) -> int:
     if options.size < 16:
         raise UserError(f"--size {options.size} is impossible: it must be at least 16")
     paths = _chosen(find_images([options.photos], named="--photos"), options.photo)
-    credit_lines = [_credit(path, _credits(options.credits)) for path in paths]
-    photos = {path.stem: resize_long_edge(load_image(path), options.size) for path in paths}
+    skipped = Skipped()
+    most = None if options.photo else _PHOTOS
+    read = _readable(paths, options.size, skipped, most=most)
+    known = _credits(options.credits)
+    credit_of = {path.stem: _credit(path, known) for path in read}
+    photos = {path.stem: photo for path, photo in read.items()}
     models = sorted(options.models.glob("*.pth")) if options.models else shipped_models()
     if not models:
         raise CheckpointError(f"{options.models or 'this version'}: holds no models (.pth)")
     styles = [_style(find_model(model), options.styles) for model in models]
-    pictures = dict(photos)
-    for style in styles:
-        if style.image is not None:
-            pictures[f"style-{style.name}"] = style.image
-        stylizer = Stylizer.load(style.model, device=options.device)
-        for name, photo in photos.items():
-            pictures[f"{name}-{style.name}"] = stylizer(photo)
-            print(f"{name} in {style.name}", flush=True)
+    pictures = _pictures(photos, styles, skipped, device=options.device)
+    credit_lines = [credit_of[name] for name in photos if name in pictures]
     files = _encode(pictures, options.megabytes)
     folder = options.output.parent / _IMAGES
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,17 +135,56 @@ def _gallery(options: Namespace) -> int:
     for old in set(folder.glob("*.jpg")) - {folder / f"{name}.jpg" for name in files}:
         old.unlink()
     with atomic_write(options.output) as file:
-        file.write(_page(list(photos), styles, credit_lines, _command(options)).encode())
+        shown = [name for name in photos if name in pictures]
+        file.write(_page(shown, styles, credit_lines, _command(options)).encode())
     if not options.models:
         write_cards(options.output.with_name("models.md"))
     print(f"{options.output}: {len(files)} pictures, {_megabytes(files):.1f} MB")
-    return 0
+    return exit_code(unreadable=len(skipped))
+
+
+def _readable(
+    paths: Sequence[Path], size: int, skipped: Skipped, *, most: int | None
+) -> dict[Path, Tensor]:
+    """Read the photos that can be read, at most so many."""
+    photos: dict[Path, Tensor] = {}
+    for path in paths:
+        if len(photos) == most:
+            break
+        try:
+            photos[path] = resize_long_edge(load_image(path), size)
+        except ImageError as error:
+            skipped.add(str(error))
+    if not photos:
+        raise DataError(f"--photos: none of the {len(paths)} photos can be read")
+    return photos
+
+
+def _pictures(
+    photos: Mapping[str, Tensor], styles: Sequence[_Style], skipped: Skipped, *, device: str
+) -> dict[str, Tensor]:
+    """Stylize the photos; one that cannot be is left out of the page."""
+    pictures = dict(photos)
+    for style in styles:
+        if style.image is not None:
+            pictures[f"style-{style.name}"] = style.image
+        stylizer = Stylizer.load(style.model, device=device)
+        for name in [name for name in photos if name in pictures]:
+            try:
+                pictures[f"{name}-{style.name}"] = stylizer(photos[name])
+                print(f"{name} in {style.name}", flush=True)
+            except Exception as error:  # of this photo: the others go on
+                reason = " ".join(str(error).split())
+                skipped.add(f"{name}: cannot be stylized: {type(error).__name__}: {reason}")
+                for other in (name, *(f"{name}-{s.name}" for s in styles)):
+                    pictures.pop(other, None)
+    return pictures
 
 
 def _chosen(paths: Sequence[Path], names: Sequence[str] | None) -> list[Path]:
     """Find the named photos, by file name with or without its ending."""
     if not names:
-        return list(paths[:_PHOTOS])
+        return list(paths)
     chosen = []
     for name in names:
         found = [path for path in paths if name in (path.name, path.stem)]

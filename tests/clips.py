@@ -134,3 +134,48 @@ def turn(path: Path, degrees: int) -> None:
         n.to_bytes(4, "big", signed=True) for n in (a, b, 0, c, d, 0, 0, 0, 1 << 30)
     )
     path.write_bytes(data)
+
+
+def scene(
+    background: Pixels, things: Sequence[Pixels], count: int, *, height: int, width: int
+) -> list[Pixels]:
+    """Draw a camera that pans to and fro over a photo, things that cross it, light and noise.
+
+    Every thing moves on a path of its own, round at its edges; the camera moves by parts of pixels,
+    as cameras do. A cut, to the photo mirrored, is in the middle.
+    """
+    random = np.random.RandomState(0)
+    room = background.shape[0] - height - 1, background.shape[1] - width - 1
+    frames = []
+    for i in range(count):
+        at = [(1 - np.cos(2 * np.pi * i / period)) / 2 for period in (190, 260)]
+        top, left = at[0] * room[0], at[1] * room[1]
+        frame = _window(background, top, left, height, width)
+        frame = frame[:, ::-1] if i >= count // 2 else frame
+        frame = frame * (1 + 0.04 * np.sin(i / 20))
+        for k, thing in enumerate(things):
+            y = (height - thing.shape[0]) * (1 + np.sin(i / (17 + 6 * k) + k)) / 2
+            x = (1.5 + 0.7 * k) * i % (width + thing.shape[1]) - thing.shape[1]
+            _paste(frame, thing, round(y), round(x))
+        frame = frame + 1.5 * random.standard_normal((height, width, 1))
+        frames.append(frame.clip(0, 255).round().astype(np.uint8))
+    return frames
+
+
+def _window(photo: Pixels, top: float, left: float, height: int, width: int) -> Any:
+    """Return a part of a photo that begins between its pixels."""
+    y, x = int(top), int(left)
+    part = photo[y : y + height + 1, x : x + width + 1].astype(np.float32)
+    part = part[:-1] + (top - y) * (part[1:] - part[:-1])
+    return part[:, :-1] + (left - x) * (part[:, 1:] - part[:, :-1])
+
+
+def _paste(frame: Any, thing: Pixels, top: int, left: int) -> None:
+    """Put an ellipse of `thing` into a frame, as far as it is inside."""
+    height, width = thing.shape[:2]
+    y, x = np.mgrid[0:height, 0:width]
+    ellipse = ((2 * y / (height - 1) - 1) ** 2 + (2 * x / (width - 1) - 1) ** 2) <= 1
+    first, last = max(0, -left), min(width, frame.shape[1] - left)
+    if first < last:
+        place = frame[top : top + height, left + first : left + last]
+        place[ellipse[:, first:last]] = thing[:, first:last][ellipse[:, first:last]]

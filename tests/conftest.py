@@ -36,6 +36,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hide accelerators, from the processes that tests start too, unless `-m gpu` asks for them."""
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["FAST_STYLE_DEVICE"] = "cpu"
         torch.backends.mps.is_available = lambda: False
 
 

@@ -1,11 +1,14 @@
 """Image files of every kind: how each is written, and what is to be seen in it."""
 
+import io
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms
-from synthetic import photo
+from PIL import Image, ImageCms, features
+from synthetic import photo, write_photos
 
 RED = (220, 30, 60)
 WHITE = (255, 255, 255)
@@ -87,3 +90,63 @@ UNREADABLE: dict[str, Write] = {
     "text.jpg": lambda path: path.write_text("<html>404 Not Found</html>"),
     "link.jpg": lambda path: path.symlink_to(path.with_name("nowhere")),
 }
+
+
+def _saved(file_format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    photo(1, 48, 40).save(file, file_format, **options)
+    return file.getvalue()
+
+
+def _broken_png() -> bytes:
+    data = bytearray(_saved("PNG"))
+    place = data.index(b"IDAT") + 40
+    data[place : place + 40] = b"\x0a" * 40
+    return bytes(data)
+
+
+def _broken_planes() -> bytes:
+    """Return an AVIF whose decoder raises a RuntimeError; a cut JPEG where there is no AVIF."""
+    if not features.check("avif"):
+        return _saved("JPEG")[:300]
+    data = bytearray(_saved("AVIF"))
+    place = data.index(b"mdat") + 8
+    data[place : place + 40] = b"\x0a" * 40
+    return bytes(data)
+
+
+def _broken_tiff() -> bytes:
+    """Return a TIFF whose codec prints lines of its own."""
+    data = bytearray(_saved("TIFF", compression="tiff_adobe_deflate"))
+    data[30:60] = bytes(30)
+    return bytes(data)
+
+
+def _large_png() -> bytes:
+    data = bytearray(_saved("PNG"))
+    data[16:24] = struct.pack(">II", 100_000, 100_000)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+# Ten files that are broken in ten ways, each a photo by its name.
+BROKEN: dict[str, bytes] = {
+    "bomb.png": _large_png(),
+    "codec.tif": _broken_tiff(),
+    "half.gif": _saved("GIF")[:400],
+    "cut.jpg": _saved("JPEG")[:700],
+    "directory.tiff": b"II*\0" + bytes(range(200)),
+    "empty.jpg": b"",
+    "planes.avif": _broken_planes(),
+    "sum.png": _broken_png(),
+    "web page.jpg": b"<html>404 Not Found</html>",
+    "zip.webp": b"PK\x03\x04" + bytes(200),
+}
+
+
+def write_broken(folder: Path, sound: int = 30) -> list[str]:
+    """Write so many photos and ten broken ones among them; return the names of the latter."""
+    write_photos(folder, sound, height=40, width=48)
+    for name, data in BROKEN.items():
+        (folder / name).write_bytes(data)
+    return sorted(BROKEN)

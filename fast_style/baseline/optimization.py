@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fast_style.baseline.methods import _METHODS, Method, OptimizationError, ProjectedLBFGS
 from fast_style.config import BaselineConfig, BaselineContentConfig, OptimizationConfig
+from fast_style.devices import tf32
 from fast_style.images import resize, resize_long_edge
 from fast_style.objective.building import build_features, build_objective
 from fast_style.objective.losses import Losses, PerceptualLoss
@@ -54,29 +55,30 @@ def optimize_image(
     objective, and ValueError for an image too small for the layers.
     """
     steps = options.steps if steps is None else steps
-    targets = criterion.content_targets(content)
-    image = initial.detach().clone().requires_grad_()
-    method = method.carried_to(image) if method else _METHODS[options.method](image, options)
-    average = initial.detach().clone()
-    for step in range(steps + 1):
-        losses = criterion(image, targets)
-        total = losses.total.item()
-        _check_finite(step, losses, method)
-        good = method.kept(total)
-        kept = good
-        if options.average_decay:
-            kept = _averaged(average, good, step, options.average_decay)
-        report(step, losses, kept)
-        if step == steps or should_stop():
-            break
-        if options.restart_every and step and step % options.restart_every == 0:
-            with torch.no_grad():
-                image.copy_(good)
-            method = _METHODS[options.method](image, options)
-            continue
-        image.grad = None
-        (_balanced_total(losses, criterion) if options.balance else losses.total).backward()
-        method.step(total)
+    with tf32(content.device, allowed=False):
+        targets = criterion.content_targets(content)
+        image = initial.detach().clone().requires_grad_()
+        method = method.carried_to(image) if method else _METHODS[options.method](image, options)
+        average = initial.detach().clone()
+        for step in range(steps + 1):
+            losses = criterion(image, targets)
+            total = losses.total.item()
+            _check_finite(step, losses, method)
+            good = method.kept(total)
+            kept = good
+            if options.average_decay:
+                kept = _averaged(average, good, step, options.average_decay)
+            report(step, losses, kept)
+            if step == steps or should_stop():
+                break
+            if options.restart_every and step and step % options.restart_every == 0:
+                with torch.no_grad():
+                    image.copy_(good)
+                method = _METHODS[options.method](image, options)
+                continue
+            image.grad = None
+            (_balanced_total(losses, criterion) if options.balance else losses.total).backward()
+            method.step(total)
     return Outcome(image=kept.clone(), steps=step, finished=step == steps, method=method)
 
 

@@ -11,9 +11,9 @@ import yaml
 from torch import Tensor
 
 from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
-from fast_style.commands import check_writable
+from fast_style.commands import check_writable, exit_code
 from fast_style.config import ConfigError
-from fast_style.data import center_crops
+from fast_style.data import Skipped, center_crops
 from fast_style.data.photos import below_common_folder, choose, find_images, scan_images
 from fast_style.evaluation.report_card import (
     Reference,
@@ -93,7 +93,8 @@ def report(options: argparse.Namespace) -> int:
         style_size=options.style_size,
         device=options.device,
     )
-    found = choose(scan_images(listed).usable, options.n)
+    skipped = Skipped()
+    found = choose(scan_images(listed, skipped=skipped).usable, options.n)
     names = _names(paths)
     print(f"judged by {judged_by.name}", flush=True)
     if not options.style:
@@ -101,7 +102,7 @@ def report(options: argparse.Namespace) -> int:
     stylizers = [Stylizer(model.network, device=options.device) for model in models]
     cards: list[list[ReportCard]] = []
     for size in options.sizes:
-        crops = center_crops(found, size)
+        crops = center_crops(found, size, skipped=skipped)
         shown = below_common_folder(list(crops))[1]
         photos = {name: to_float(crop) for name, crop in zip(shown, crops.values(), strict=True)}
         cards.append(
@@ -115,7 +116,7 @@ def report(options: argparse.Namespace) -> int:
     if options.sheet or options.log_dir:
         sheet = _draw_sheet(photos, stylizers, cards[-1], judged_by)
     _write(options, paths[0], models[0], judged_by, cards, sheet)
-    return 0
+    return exit_code(unreadable=len(skipped))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

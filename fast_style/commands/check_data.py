@@ -5,7 +5,6 @@ Every file is decoded, so that a broken one is named now and not hours into a tr
 
 import json
 import math
-import os
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import Any
 from fast_style.commands import program, run
 from fast_style.commands.options import Parser, command_parser, pixels
 from fast_style.config import DataConfig, TrainingConfig
-from fast_style.data import ContentImages, Draw, decoded_edge
+from fast_style.data import ContentImages, Draw
 from fast_style.data.cache import bytes_needed
 from fast_style.data.photos import (
     MAXIMUM_UNREADABLE,
@@ -25,11 +24,13 @@ from fast_style.data.photos import (
     find_images,
     inspect_images,
 )
+from fast_style.data.preparation import Preparation
+from fast_style.data.workers import cores, number_of_workers
 
 # The most photos on which the loader is timed, and the most seconds.
 _TIMED_PHOTOS = 400
 _TIMED_SECONDS = 3
-_FRAMED_HINT = " (a frame or padding is trained on as well: better cropped away)"
+_FRAMED_HINT = " (a frame or padding is trained on as well: better cropped away; --json names them)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +80,7 @@ def _report(scan: Scan, image_size: int) -> dict[str, Any]:
         "too_small": [str(path) for path in scan.too_small],
         "grey_share": round(scan.grey_share, 4),
         "framed_share": round(scan.framed_share, 4),
+        "framed": [str(path) for path in scan.framed_photos],
         "duplicates": _duplicates(scan.usable),
         "image_size": image_size,
     }
@@ -86,8 +88,10 @@ def _report(scan: Scan, image_size: int) -> dict[str, Any]:
         return report
     by_area = sorted(scan.sizes, key=math.prod)
     training, data = TrainingConfig(), DataConfig(train=())
-    workers = min(data.workers, os.cpu_count() or 1)
+    workers = min(number_of_workers(data.workers, "cpu"), cores())
     rate = _loading_rate(scan.usable, image_size)
+    sizes = (training.first_size,) if training.first_size < image_size else ()
+    preparation = Preparation(sizes=(*sizes, image_size), min_crop=data.min_crop)
     draws = training.steps * training.batch_size
     return report | {
         "smallest": by_area[0],
@@ -100,7 +104,7 @@ def _report(scan: Scan, image_size: int) -> dict[str, Any]:
         "batch_size": training.batch_size,
         "epochs": round(draws / len(scan.usable), 2),
         "loading_seconds": round(draws / rate / workers, 1),
-        "cache_bytes": bytes_needed(scan.usable, at_least=decoded_edge(image_size, data.min_crop)),
+        "cache_bytes": bytes_needed(scan.usable, preparation=preparation),
     }
 
 

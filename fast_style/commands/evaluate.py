@@ -18,7 +18,7 @@ import yaml
 from torch import Tensor
 
 from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
-from fast_style.commands import check_writable, run
+from fast_style.commands import check_writable, exit_code, run
 from fast_style.commands.card import add_card_options, asks_for_card, report
 from fast_style.commands.options import (
     Parser,
@@ -30,7 +30,7 @@ from fast_style.commands.options import (
 )
 from fast_style.config import ConfigError, flatten, locate
 from fast_style.config.places import source_of
-from fast_style.data import center_crops
+from fast_style.data import Skipped, center_crops, read_each
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
 from fast_style.errors import UserError
@@ -50,10 +50,12 @@ from fast_style.video import format_stability, measure_stability
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare; exit 0 when all is done, 2 with one line on a mistake."""
+    """Compare; exit 0 when all is done, 1 with broken photos left out, 2 on a mistake."""
     options = parser().parse_args(arguments)
     return run(
-        lambda: report(options) if asks_for_card(options) else _evaluate(options), options=options
+        lambda: report(options) if asks_for_card(options) else _evaluate(options),
+        options=options,
+        less_memory="lower --sizes",
     )
 
 
@@ -146,8 +148,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.video_stability:
         return _measure_stability(options, path)
     model = load_model(path)
-    found = scan_images(find_images([options.images], named="--images")).usable
-    paths = list(center_crops(choose(found, options.n), max(options.sizes)))
+    skipped = Skipped()
+    listed = find_images([options.images], named="--images")
+    found = choose(scan_images(listed, skipped=skipped).usable, options.n)
+    paths = list(center_crops(found, max(options.sizes), skipped=skipped))
     _check_style(model, options.style)
     criterion = training_objective(model, style_image=options.style, device=options.device)
     smallest = torch.zeros(1, 3, *[min(options.sizes)] * 2, device=resolve_device(options.device))
@@ -169,13 +173,15 @@ def _evaluate(options: argparse.Namespace) -> int:
         )
     print(format_table(certificates))
     _write(options, path, model, certificates)
-    return 0
+    return exit_code(unreadable=len(skipped))
 
 
 def _measure_stability(options: argparse.Namespace, path: Path) -> int:
     stylizer = Stylizer(path, device=options.device)
-    found = scan_images(find_images([options.images], named="--images")).usable
-    photos = [load_image(photo) for photo in choose(found, options.n)]
+    skipped = Skipped()
+    listed = find_images([options.images], named="--images")
+    found = choose(scan_images(listed, skipped=skipped).usable, options.n)
+    photos = list(read_each(found, load_image, skipped=skipped).values())
     results = measure_stability(stylizer, photos)
     print(format_stability(results))
     if options.json:
@@ -183,7 +189,7 @@ def _measure_stability(options: argparse.Namespace, path: Path) -> int:
         data = {"model": path.name, "photos": len(photos), "stability": scores}
         with atomic_write(options.json) as file:
             file.write(json.dumps(data, indent=1).encode())
-    return 0
+    return exit_code(unreadable=len(skipped))
 
 
 def _check_style(model: Model, named: Path | None) -> None:

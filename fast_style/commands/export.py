@@ -6,26 +6,29 @@ PyTorch's own program, where Core ML and ExecuTorch begin. .safetensors is the l
 the weights, and beside them config.json and a model card, README.md.
 """
 
-import copy
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from fast_style.checkpoints.files import Model, find_model, load_model
+from fast_style.checkpoints.files import find_model, load_model
 from fast_style.commands import check_writable, run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.errors import UserError
+from fast_style.export.half import halved
 from fast_style.export.hub import hub_files
 from fast_style.export.origin import Origin, origin_of
+from fast_style.export.portable import strips_folder
 from fast_style.export.program import program_bytes
 from fast_style.files import atomic_write
 from fast_style.networks.transformer import TransformerNet
 
 _OPSET = 17
+# Small enough for the gate's images to have several.
+_SMALL_STRIPS = 3000
 # What an option is when it is not given, and the formats that have it.
-_OF_ONNX = {"io": "uint8", "size": None, "opset": _OPSET, "edge": "reflect"}
+_OF_ONNX = {"io": "uint8", "size": None, "opset": _OPSET, "edge": "reflect", "strips": False}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +93,12 @@ def parser() -> Parser:
         help="reflect: mirror the photo around itself, so that no frame is drawn; none: the "
         "network's own edges (default: reflect)",
     )
+    onnx.add_argument(
+        "--strips",
+        action="store_true",
+        help="write a second form of the network beside it, FILE.strips: stylize takes it for "
+        "images of more than 4 megapixels, in bounded memory (default: no)",
+    )
     return parser
 
 
@@ -112,21 +121,24 @@ def _export(options: Namespace) -> int:
         raise UserError(f"{output}: is the input; name another file")
     model = load_model(source)
     if options.half:
-        model = _halved(source, model)
+        model = halved(model, name=str(source))
     origin = origin_of(source, model, licence=options.licence)
     parity = ""
     if kind == ".onnx":
-        content, parity = _checked_onnx(model.network, origin, options)
-        files = {output: content}
+        files, parity = _checked_onnx(model.network, origin, options)
     elif kind == ".pt2":
         files = {output: program_bytes(model.network)}
     else:
         dtype = torch.float16 if options.half else torch.float32
         files = hub_files(output, model, origin, dtype=dtype)
     for path, content in files.items():
+        path.parent.mkdir(exist_ok=True)
         with atomic_write(path) as file:
             file.write(content)
-    others = "".join(f", {path.name}" for path in files if path != output)
+    beside = [path.name for path in files if path.parent == output.parent and path != output]
+    if options.strips:
+        beside.append(strips_folder(output).name)
+    others = "".join(f", {name}" for name in beside)
     print(f"{output}{others}: {origin.style}, {len(files[output]) / 1e6:.2f} MB{parity}")
     return 0
 
@@ -134,6 +146,12 @@ def _export(options: Namespace) -> int:
 def _check_options(kind: str, options: Namespace) -> None:
     """Refuse, by name, what another format has."""
     if kind == ".onnx":
+        if options.strips and (options.io, options.size, options.edge) != (
+            "uint8",
+            None,
+            "reflect",
+        ):
+            raise UserError("--strips is for --io uint8, any size, --edge reflect: leave it out")
         return
     given = [name for name, default in _OF_ONNX.items() if getattr(options, name) != default]
     if kind == ".pt2" and options.half:
@@ -142,22 +160,14 @@ def _check_options(kind: str, options: Namespace) -> None:
         raise UserError(f"--{given[0]} does nothing for a {kind} file: leave it out")
 
 
-def _halved(source: Path, model: Model) -> Model:
-    """Return the model with its weights rounded to float16 numbers."""
-    network = copy.deepcopy(model.network)
-    for weights in network.state_dict().values():
-        half = weights.half()
-        if half.isinf().any():
-            raise UserError(f"{source}: its weights are too large for float16: leave out --half")
-        weights.copy_(half)
-    return Model(network=network, metadata=model.metadata)
-
-
-def _checked_onnx(network: TransformerNet, origin: Origin, options: Namespace) -> tuple[bytes, str]:
-    """Return a graph that passed the gate, and how near it is to PyTorch. Raises ParityError."""
+def _checked_onnx(
+    network: TransformerNet, origin: Origin, options: Namespace
+) -> tuple[dict[Path, bytes], str]:
+    """Return graphs that passed the gate, and how near they are to PyTorch. Raises ParityError."""
     try:
-        from fast_style.export.gate import check_parity, onnxruntime_session
+        from fast_style.export.gate import check_parity, onnxruntime_session, strips_runtime
         from fast_style.export.onnx import GraphForm, onnx_bytes
+        from fast_style.export.stages import stage_bytes
     except ModuleNotFoundError as error:
         if error.name != "onnx":
             raise
@@ -173,4 +183,11 @@ def _checked_onnx(network: TransformerNet, origin: Origin, options: Namespace) -
     content = onnx_bytes(network, form, about)
     parity = check_parity(onnxruntime_session(content), network, form)
     near = f"at most {parity.difference:.2g}/255 from PyTorch in {parity.share:.2%} of pixels"
-    return content, f", opset {form.opset}; {near}"
+    output: Path = options.output
+    files = {output: content}
+    if options.strips:
+        stages = stage_bytes(network, half=form.half, about=about)
+        check_parity(strips_runtime(stages, strip_pixels=_SMALL_STRIPS), network, form)
+        folder = strips_folder(output)
+        files |= {folder / f"{stage}.onnx": data for stage, data in stages.items()}
+    return files, f", opset {form.opset}; {near}"

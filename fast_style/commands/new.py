@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 
-from fast_style.commands import catch_signals, check_folder, check_writable, run
+from fast_style.commands import catch_signals, check_folder, check_writable, exit_code, run
 from fast_style.commands.options import Parser, add_device, command_parser
+from fast_style.config import LossConfig
 from fast_style.creation.new_style import (
     ENOUGH_STEPS,
     SMALL_SIZE,
@@ -26,6 +27,7 @@ from fast_style.creation.new_style import (
     draw_photos,
     draw_strengths,
     estimate,
+    from_nearest_base,
     has_begun,
     objective_of,
     plan_style,
@@ -34,6 +36,8 @@ from fast_style.creation.new_style import (
 )
 from fast_style.devices import resolve_device
 from fast_style.evaluation.sweep import held_out_images
+from fast_style.objective.building import Objective
+from fast_style.objective.losses import PerceptualLoss
 from fast_style.training import default_run_dir, train
 from fast_style.training.inputs import with_start
 from fast_style.training.locking import RunLock
@@ -47,7 +51,7 @@ _MOST_MINUTES = 7 * 24 * 60
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make a style; exit 0 when finished, 128 + N after signal N, 2 with one line on a mistake."""
     options = parser().parse_args(arguments)
-    return run(lambda: _new(options), options=options)
+    return run(lambda: _new(options), options=options, less_memory="lower --image-size")
 
 
 def parser() -> Parser:
@@ -143,11 +147,13 @@ def _new(options: argparse.Namespace) -> int:
     minutes = training_minutes(options.minutes)
     left = TimeLimit(minutes, before=(state or {}).get("time_limit")).left / 60
     held_out = held_out_images(style.config)
+    objective = objective_of(style.config, held_out, on)
+    style = from_nearest_base(style, objective.criterion, held_out, on)
     if options.dry_run:
-        return _dry_run(style, held_out, minutes=options.minutes, on=on)
+        return _dry_run(style, objective.criterion, minutes=options.minutes, on=on)
     stopped_by, should_stop = catch_signals()
     if not _show_strengths(
-        style, held_out, minutes=options.minutes, on=on, should_stop=should_stop
+        style, objective, held_out, minutes=options.minutes, should_stop=should_stop
     ):
         return _stopped(run_dir, stopped_by)
     style.write()
@@ -167,15 +173,15 @@ def _new(options: argparse.Namespace) -> int:
     print(f"{sheet}: photos that it was not trained on")
     print(f"{result.model}: the model, after {result.step:,} steps; to use it:")
     print(f"  fast-style stylize --model {style.config.name} photo.jpg")
-    return 0
+    return exit_code(unreadable=result.unreadable)
 
 
 def _show_strengths(
     style: NewStyle,
+    objective: Objective[LossConfig],
     held_out: Sequence[Path],
     *,
     minutes: float,
-    on: torch.device,
     should_stop: Callable[[], bool],
 ) -> bool:
     """Draw the preview, unless it is there or the training has begun; False when stopped."""
@@ -185,7 +191,7 @@ def _show_strengths(
         return True
     drawn = draw_strengths(
         style.config,
-        objective_of(style.config, held_out, on),
+        objective,
         held_out,
         preview,
         minutes=preview_minutes(minutes),
@@ -206,11 +212,12 @@ def _stopped(run_dir: Path, stopped_by: Sequence[int]) -> int:
     return 128 + (stopped_by or [signal.SIGTERM])[0]
 
 
-def _dry_run(style: NewStyle, held_out: Sequence[Path], *, minutes: float, on: torch.device) -> int:
+def _dry_run(
+    style: NewStyle, criterion: PerceptualLoss, *, minutes: float, on: torch.device
+) -> int:
     """Print what the command would do and, where the time is too short, what would fit."""
     config = style.config
     size = config.training.image_size
-    criterion = objective_of(config, held_out, on).criterion
     found = estimate(config, criterion, minutes, on)
     print(
         f"{config.style.image} at {config.style.size} pixels, strength "

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import sys
-import warnings
 from argparse import Namespace
 from collections.abc import Generator, Sequence
 from pathlib import Path
@@ -38,8 +37,6 @@ _NOT_FOR_SHEETS = ("output", "format", "depth", "keep_metadata", "manifest", "js
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Stylize; exit 0 when all is done, 1 when some images failed, 2 with one line on a mistake."""
-    # Pillow's warnings add nothing: what matters is an ImageError too.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that is no valid UTF-8 must not end the run; in JSON, \udcff is what it means.
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -5,7 +5,6 @@ import io
 import os
 import sys
 import time
-import warnings
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,8 +36,6 @@ from fast_style.stylization.remote_jobs import has_remote
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Stylize; exit 0 when all is done, 1 when some images failed, 2 with one line on a mistake."""
-    # Pillow's warnings add nothing: what matters is an ImageError too.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that is no valid UTF-8 must not end the run; in JSON, \udcff is what it means.
         sys.stdout.reconfigure(errors="backslashreplace")

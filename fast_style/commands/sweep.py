@@ -12,12 +12,13 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import yaml
 from torch import Tensor
 
-from fast_style.commands import catch_signals, check_folder, run
+from fast_style.commands import catch_signals, check_folder, exit_code, run
 from fast_style.commands.options import (
     Parser,
     add_config,
@@ -28,6 +29,7 @@ from fast_style.commands.options import (
     count,
 )
 from fast_style.config import find_config, to_dict
+from fast_style.data import Skipped, read_each
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
 from fast_style.evaluation.sweep import (
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with _quiet():
             return _sweep(options)
 
-    return run(command, options=options)
+    return run(command, options=options, less_memory="lower training.batch_size or --size")
 
 
 def parser() -> Parser:
@@ -130,18 +132,22 @@ def _sweep(options: Namespace) -> int:
     check(combinations, options.mode)
     resolve_device(options.device)
     config = combinations[0].config
+    skipped = Skipped()
     if options.images:
-        photos = scan_images(find_images([options.images], named="--images")).usable
+        listed = find_images([options.images], named="--images")
+        photos = scan_images(listed, skipped=skipped).usable
         measured_at = choose(photos, _MEASURED_AT)
     else:
-        photos = held_out_images(config)
+        photos = held_out_images(config, skipped=skipped)
         measured_at = tuple(photos)
+    shown = choose(photos, options.n)
+    shown = tuple(read_each(shown, partial(load_photo, size=options.size), skipped=skipped))
     stopped_by, should_stop = catch_signals()
     folder = options.output or Path("checkpoints", f"sweep-{config.name}")
     check_folder(folder)
     job = Job(
         mode=options.mode,
-        photos=choose(photos, options.n),
+        photos=shown,
         measured_at=measured_at,
         size=options.size,
         steps=options.steps or _STEPS[options.mode],
@@ -171,7 +177,7 @@ def _sweep(options: Namespace) -> int:
     if options.log_dir:
         _log(options.log_dir, combinations, job, failures, sheet)
     print(folder / "sheet.png")
-    return 1 if failures else 0
+    return exit_code(unreadable=len(skipped)) or (1 if failures else 0)
 
 
 class _Estimate:

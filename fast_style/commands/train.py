@@ -3,6 +3,7 @@
 To train on N devices: torchrun --nproc-per-node N -m fast_style train ...
 """
 
+import contextlib
 import dataclasses
 import logging
 import signal
@@ -17,7 +18,7 @@ import yaml
 
 from fast_style import distributed
 from fast_style.checkpoints.files import find_model, load_model
-from fast_style.commands import catch_signals, check_folder, program, run
+from fast_style.commands import catch_signals, check_folder, exit_code, program, run
 from fast_style.commands.options import (
     Parser,
     add_config,
@@ -28,7 +29,8 @@ from fast_style.commands.options import (
     command_parser,
 )
 from fast_style.config import Config, find_config, load_config, to_dict
-from fast_style.data import content_batches
+from fast_style.data import Skipped, content_batches
+from fast_style.data.workers import PREFETCHED, number_of_workers
 from fast_style.images import to_float
 from fast_style.remote import is_remote
 from fast_style.training import default_run_dir, train
@@ -42,14 +44,21 @@ from fast_style.training.trainee import Trainee
 
 # The number of updates that a dry run times, after those that warm up.
 _TIMED_STEPS = 2
+# The same on a GPU, which is told what to do ahead of time, and where the first choose kernels.
+_WARM_UP_AHEAD = 5
+_TIMED_AHEAD = 20
 # The seconds on a CPU above which a dry run suggests a shorter run: from this model, this long.
 _LONG = 3600
 _SHIPPED_START = "wave"
 _SHORT_MINUTES = 10
+_LESS_MEMORY = "lower training.batch_size or training.image_size (--set KEY=VALUE)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; exit 0 when finished, 128 + N after signal N, 2 with one line on a mistake."""
+    """Train; exit 0 when finished, 1 with broken photos left out, 2 on a mistake, 128 + N after N.
+
+    N is the signal that stops the run.
+    """
     options = Namespace()
 
     def command() -> int:
@@ -58,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser().parse_args(arguments, options)
             return _train(options)
 
-    return run(command, options=options)
+    return run(command, options=options, less_memory=_LESS_MEMORY)
 
 
 def parser() -> Parser:
@@ -126,7 +135,8 @@ def _train(options: Namespace) -> int:
             print(result.model, flush=True)
             model = result.model if options.run_dir else config.name
             print(f"try: {program('stylize')} --model {model} photo.jpg", file=sys.stderr)
-        return 0
+            return exit_code(unreadable=result.unreadable)
+        return 1 if result.unreadable else 0
     if distributed.is_main():
         print(
             f"stopped after step {result.step} of {result.steps}, saved in {run_dir}; "
@@ -145,10 +155,11 @@ def _dry_run(config: Config, run_dir: Path, options: Namespace) -> int:
         check_folder(run_dir)
     # Nothing is written: no cache of photos either.
     uncached = dataclasses.replace(config, data=dataclasses.replace(config.data, cache=None))
-    inputs = prepare_together(uncached.resolved(), device=options.device)
-    pace = _timed_pace(config, inputs)
+    skipped = Skipped()
+    inputs = prepare_together(uncached.resolved(), device=options.device, skipped=skipped)
+    pace = _timed_pace(config, inputs, skipped)
     if not distributed.is_main():
-        return 0
+        return 1 if len(skipped) else 0
     print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")
     done, steps = state["step"] if state else 0, config.training.steps
     step = pace.seconds_left(steps, after=0) - pace.seconds_left(steps, after=1)
@@ -161,42 +172,63 @@ def _dry_run(config: Config, run_dir: Path, options: Namespace) -> int:
     )
     if options.max_minutes is not None and steps <= done < config.training.steps:
         print(f"more than --max-minutes {options.max_minutes:g} leaves: no step would be made")
-        return 0
+        return exit_code(unreadable=len(skipped))
     needed = pace.seconds_left(max(done, steps), after=done)
     print(f"about {_duration(needed)} for {max(steps - done, 0)} steps")
     alone_on_a_cpu = inputs.device.type == "cpu" and distributed.world_size() == 1
-    if needed > _LONG and alone_on_a_cpu and not state:
-        print(_shorter(config, inputs))
-    return 0
+    if needed > _LONG and alone_on_a_cpu and not state and options.max_minutes is None:
+        print(_shorter(config, inputs, pace, skipped))
+    return exit_code(unreadable=len(skipped))
 
 
-def _timed_pace(config: Config, inputs: Inputs) -> Pace:
-    """Make a few updates from the first step on; return the pace that the run would measure."""
+def _timed_pace(config: Config, inputs: Inputs, skipped: Skipped) -> Pace:
+    """Make a few updates from the first step on; return the pace that the run would measure.
+
+    They are loaded as the run loads them. What only the first ones do, as compiling, and batches
+    that are loaded ahead meanwhile do not count.
+    """
     trainee = Trainee(config, inputs)
+    workers = number_of_workers(config.data.workers, inputs.device.type)
     batches = content_batches(
         inputs.images,
         config.training.batch_size,
+        workers=workers,
+        pin_memory=inputs.device.type == "cuda",
         size_at=trainee.crop_size_at,
         share=(distributed.rank(), distributed.world_size()),
+        skipped=skipped,
     )
     pace = Pace(0, {}, work=partial(work_after, config.training))
-    for _ in range(WARM_UP + _TIMED_STEPS):
-        losses, _ = trainee.update(to_float(next(batches).pixels.to(inputs.device)))
-        losses.total.item()  # waits for a GPU
-        pace.mark(trainee.step, config.training.steps)
+    # The updates between two looks at the clock.
+    counts = [1] * (WARM_UP + _TIMED_STEPS)
+    if inputs.device.type != "cpu":
+        counts = [_WARM_UP_AHEAD + PREFETCHED * workers, _TIMED_AHEAD]
+    with contextlib.closing(batches):
+        for count in counts:
+            for _ in range(count):
+                pixels = next(batches).pixels.to(inputs.device, non_blocking=True)
+                losses, _ = trainee.update(to_float(pixels))
+            losses.total.item()  # waits for a GPU
+            pace.mark(trainee.step, config.training.steps)
     return pace
 
 
-def _shorter(config: Config, inputs: Inputs) -> str:
-    """Return a line: the steps that fit into ten minutes for a network that begins trained."""
-    network = load_model(find_model(_SHIPPED_START)).network.requires_grad_(True).train()
-    pace = _timed_pace(config, dataclasses.replace(inputs, network=network))
+def _shorter(config: Config, inputs: Inputs, pace: Pace, skipped: Skipped) -> str:
+    """Return a line: the steps that fit into ten minutes for a network that begins trained.
+
+    It names what the config does not have already.
+    """
+    changes: list[str] = []
+    if config.training.init_from is None:
+        network = load_model(find_model(_SHIPPED_START)).network.requires_grad_(True).train()
+        pace = _timed_pace(config, dataclasses.replace(inputs, network=network), skipped)
+        changes.append(f"training.init_from={_SHIPPED_START}")
+        if config.network.width != network.width:
+            changes.append(f"network.width={network.width}")
     left = TimeLimit(_SHORT_MINUTES).left
     steps = pace.steps_within(left, maximum=config.training.steps, after=0)
-    return (
-        f"# with training.init_from={_SHIPPED_START}, network.width={network.width} and "
-        f"--max-minutes {_SHORT_MINUTES}: {steps} steps, ten minutes"
-    )
+    before = f"{', '.join(changes)} and " if changes else ""
+    return f"# with {before}--max-minutes {_SHORT_MINUTES}: {steps} steps, ten minutes"
 
 
 def _report_unless_told(failure: threading.ExceptHookArgs) -> None:

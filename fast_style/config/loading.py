@@ -141,7 +141,7 @@ def build(cls: type[T], data: Any, source: str, key: str = "") -> T:
         values[name] = _convert(value, hints[name], source, dotted)
         if bounds := fields[name].metadata.get("bounds"):
             numbers = values[name] if isinstance(values[name], tuple) else (values[name],)
-            for number in (number for number in numbers if number is not None):
+            for number in (number for number in numbers if isinstance(number, int | float)):
                 _check_bounds(number, bounds, f"{source}: {dotted}")
     for name, f in fields.items():
         no_default = dataclasses.MISSING
@@ -181,7 +181,12 @@ def _convert(value: Any, hint: Any, source: str, key: str) -> Any:
         return build(hint, value, source, key)  # type: ignore[arg-type]
     if origin in (Union, types.UnionType):
         inner = next(a for a in arguments if a is not type(None))
-        return None if value is None else _convert(value, inner, source, key)
+        if (value is None and type(None) in arguments) or value in words_of(hint):
+            return value
+        try:
+            return _convert(value, inner, source, key)
+        except ConfigError as error:
+            raise ConfigError(" or ".join([str(error), *words_of(hint)])) from None
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(item, arguments[0], source, key) for item in items)
@@ -196,6 +201,13 @@ def _convert(value: Any, hint: Any, source: str, key: str) -> Any:
         hint_text = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"{source}: {key}: {value!r} is not one of {', '.join(known)}{hint_text}")
     return _convert_scalar(value, hint, source, key)
+
+
+def words_of(hint: Any) -> tuple[str, ...]:
+    """Return the words that a field may hold beside values of its type, as in `int | "auto"`."""
+    return tuple(
+        word for one in get_args(hint) if get_origin(one) is Literal for word in get_args(one)
+    )
 
 
 def _convert_scalar(value: Any, hint: type, source: str, key: str) -> Any:

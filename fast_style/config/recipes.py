@@ -77,6 +77,9 @@ class BaselineLossConfig(LossConfig):
         doc="As in training, and for training's objective alone; null uses the raw weights.",
     )
     tv_weight: float = number(0.0, 0, doc="Weight of the total variation.")
+    stability_weight: float = number(
+        0.0, 0, doc="Of training alone: 0, since one picture has no other to be steady with."
+    )
     pooling: Literal["max", "average"] = key(
         "max",
         doc="How the loss network pools.",
@@ -225,6 +228,11 @@ def _check_recipe(config: BaselineConfig, source: str) -> None:
         raise ConfigError(
             f"{source}: style.fit: is {config.style.fit!r}, but feature maps can be compared at "
             "one size only: loss.style_statistic 'features' needs 'content'"
+        )
+    if loss.stability_weight:
+        raise ConfigError(
+            f"{source}: loss.stability_weight: is of training alone, since one picture has no "
+            "other to be steady with: leave it out"
         )
     if config.optimization.balance and config.optimization.method == "lbfgs":
         raise ConfigError(

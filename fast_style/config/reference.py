@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
-from fast_style.config.loading import NOUNS, plain
+from fast_style.config.loading import NOUNS, plain, words_of
 from fast_style.config.recipes import BaselineConfig
 from fast_style.config.schema import Config, ConfigError
 
@@ -52,10 +52,11 @@ def entries(cls: type, prefix: str = "") -> Iterator[Entry]:
         if is_dataclass(hint):
             yield from entries(hint, f"{dotted}.")  # type: ignore[arg-type]
             continue
+        none = type(None) in get_args(hint)
         kind = _kind(hint) + _bounds(one.metadata.get("bounds"), several=_is_list(hint))
         yield Entry(
             key=dotted,
-            kind=f"{kind} or null" if type(None) in get_args(hint) else kind,
+            kind=" or ".join([kind, *words_of(hint), *(["null"] if none else [])]),
             default=_default(one),
             doc=one.metadata.get("doc", ""),
             source=one.metadata.get("source", ""),

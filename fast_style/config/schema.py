@@ -100,9 +100,19 @@ class DataConfig:
         doc="A crop is a random square, with a side from this to 1 times the photo's short one.",
     )
     flip: bool = key(True, doc="Mirror half of the crops, left to right.")
-    workers: int = number(2, 0, 256, doc="Processes that load photos; 0 loads between the steps.")
+    workers: int | Literal["auto"] = number(
+        "auto",
+        0,
+        256,
+        doc="Processes that load photos, for each that trains; 0 loads between the steps. auto is "
+        "2, and on CUDA what feeds the card: one less than the cores, at most 12.",
+        source='docs/performance.md, "Loading photos"',
+    )
     cache: Path | None = key(
-        None, doc="Folder for decoded photos: loading is faster, and no pixel differs (null: none)."
+        None,
+        doc="Folder for photos that are ready to be cut: loading is several times as fast, and no "
+        "pixel differs (null: none).",
+        source='docs/performance.md, "Loading photos"',
     )
 
     def resolved(self) -> "DataConfig":
@@ -164,6 +174,13 @@ class LossConfig:
         0,
         doc="Weight of the total variation, which smooths; 0.1 beside a `strength` is very little.",
     )
+    stability_weight: float = number(
+        0.0,
+        0,
+        doc="Weight of the stability loss, for clips: how much a picture changes when its photo is "
+        "moved, zoomed, relit and noisy by a little. A step takes a second pass of the network.",
+        source="compound regularization, Wang et al. 2020; docs/video.md has figures",
+    )
     padding: Literal["zeros", "replicate"] = key(
         "replicate",
         doc="What the loss network's first convolution sees beyond the border: zeros are a black "
@@ -198,6 +215,11 @@ class NetworkConfig:
         doc="Residual blocks at a quarter of the size.",
         source="Johnson et al. 2016, supplement, table 1",
     )
+    kind: Literal["residual", "patch"] = key(
+        "residual",
+        doc="The family: residual is Johnson et al.'s; patch is the fast one, for live pictures, "
+        "which `fast-style distill` teaches what a residual one does.",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,6 +245,12 @@ class TrainingConfig:
         doc="Images in a step, of all processes together.",
         source='Johnson et al. 2016, section 4.1; docs/measurements.md, "Batch size, learning rate '
         'and width"',
+    )
+    accumulate: int = number(
+        1,
+        1,
+        doc="Parts in which the images of a step are computed, one after the other: so a large "
+        "`batch_size` fits into a small memory. It divides the images of a process.",
     )
     image_size: int = number(
         256,

@@ -16,7 +16,7 @@ import yaml
 from torch import Tensor
 
 from fast_style.baseline.optimization import optimize_image
-from fast_style.checkpoints.files import find_states, shipped_models
+from fast_style.checkpoints.files import find_states, load_model, shipped_models
 from fast_style.config import (
     Config,
     ConfigError,
@@ -43,7 +43,7 @@ from fast_style.training.inputs import (
 from fast_style.training.schedule import work_after
 from fast_style.training.trainee import train_step
 
-# A style begins with this shipped model's network.
+# A style begins with a shipped model's network: this one's, until the nearest is known.
 _BASE = "wave"
 # From there, fewer steps show a style only in part.
 ENOUGH_STEPS = 800
@@ -61,6 +61,7 @@ _PREVIEW_MINUTES, _PREVIEW_SHARE = 1.0, 0.1
 _SHEET_EDGE = 512
 _SHEET_PHOTOS = 4
 _TIMED_STEPS = 3
+_BASE_PHOTOS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,14 +130,42 @@ def plan_style(wish: Wish, *, on: torch.device) -> NewStyle:
         config = load_config(file)
         _check_wish(wish, config, file)
         return NewStyle(config=config, file=file, text="")
-    data = _chosen(wish, on)
+    return _described(name, _chosen(wish, on), file)
+
+
+def _described(name: str, data: dict[str, Any], file: Path) -> NewStyle:
+    picture = Path(data["style"]["image"]).name
     text = (
-        f"# The style of {wish.picture.name}. The command that wrote this goes on with it, and so\n"
+        f"# The style of {picture}. The command that wrote this goes on with it, and so\n"
         f"# does: fast-style train --config {file}\n"
         f"{yaml.safe_dump(data, sort_keys=False)}"
     )
     config = config_from_dict({"name": name, **data}, source=str(file))
     return NewStyle(config=config, file=file, text=text)
+
+
+@torch.no_grad()
+def from_nearest_base(
+    style: NewStyle, criterion: PerceptualLoss, held_out: Sequence[Path], on: torch.device
+) -> NewStyle:
+    """Return the style with the shipped model that comes nearest to its objective before training.
+
+    A style whose config is there already keeps that config.
+    """
+    if not style.text:
+        return style
+    crops = center_crops(choose(held_out, _BASE_PHOTOS), SMALL_SIZE)
+    content = to_float(torch.stack([*crops.values()]).to(on))
+    targets = criterion.content_targets(content)
+    totals = {
+        path.stem: criterion(
+            load_model(path).network.to(on)(content).clamp(0, 1), targets
+        ).total.item()
+        for path in shipped_models()
+    }
+    data = yaml.safe_load(style.text)
+    data["training"]["init_from"] = min(totals, key=totals.__getitem__)
+    return _described(style.config.name, data, style.file)
 
 
 def _name_of(picture: Path) -> str:

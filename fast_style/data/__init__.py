@@ -8,9 +8,10 @@ from fast_style.data.batches import (
     center_crop,
     center_crops,
     content_batches,
-    decoded_edge,
+    read_each,
 )
-from fast_style.data.photos import DataError, fingerprint
+from fast_style.data.photos import DataError, Skipped, fingerprint
+from fast_style.data.preparation import decoded_edge
 
 __all__ = [
     "ContentBatch",
@@ -18,9 +19,11 @@ __all__ = [
     "DataError",
     "Draw",
     "EndlessShuffle",
+    "Skipped",
     "center_crop",
     "center_crops",
     "content_batches",
     "decoded_edge",
     "fingerprint",
+    "read_each",
 ]

@@ -8,14 +8,8 @@ seen, whatever the number of workers.
 import copy
 import itertools
 import logging
-import math
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from multiprocessing.context import BaseContext
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +20,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fast_style.data.cache import ImageCache
-from fast_style.data.photos import MAXIMUM_UNREADABLE, DataError, too_many_unreadable
+from fast_style.data.photos import MAXIMUM_UNREADABLE, DataError, Skipped, too_many_unreadable
+from fast_style.data.preparation import SCALES, Preparation
+from fast_style.data.workers import PREFETCHED, context, obey_the_main_process_only
 from fast_style.images import ImageError, image_to_tensor, open_rgb
 
 log = logging.getLogger(__name__)
@@ -57,7 +53,8 @@ class ContentBatch(NamedTuple):
 class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
     """Random square crops of the content images, (3, S, S) uint8, indexed by `Draw`.
 
-    A cache, of these images or more at `decoded_edge`, spares the decoding and changes no pixel.
+    Crops are cut out of photos as `preparation` makes them ready. A cache, of these images or more,
+    spares that and changes no pixel.
     """
 
     def __init__(
@@ -75,8 +72,8 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
     ) -> None:
         if not paths:
             raise DataError("no content images")
-        early = [first_size] if first_steps else []
-        self.at_least = decoded_edge(max([image_size, *mixed_sizes, *early]), min_crop)
+        sizes = [*(mixed_sizes or [image_size]), *([first_size] if first_steps else [])]
+        self.preparation = Preparation(sizes=tuple(sorted(set(sizes))), min_crop=min_crop)
         if cache is not None:
             self._check_cache(cache)
         self.paths = [str(path) for path in paths]
@@ -85,7 +82,6 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
         self.first_size = first_size
         self.first_steps = first_steps
         self.seed = seed
-        self.min_crop = min_crop
         self.flip = flip
         self.cache = cache
 
@@ -100,10 +96,10 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
         return images
 
     def _check_cache(self, cache: ImageCache) -> None:
-        if cache.at_least != self.at_least:
+        if cache.preparation != self.preparation:
             raise ValueError(
-                f"{cache.file}: is of images decoded for {cache.at_least} pixels; these crops "
-                f"need {self.at_least}"
+                f"{cache.file}: is of photos made ready as {cache.preparation}; these crops need "
+                f"{self.preparation}"
             )
 
     def size_at(self, step: int, *, first_steps: int | None = None) -> int:
@@ -121,29 +117,22 @@ class ContentImages(Dataset[tuple[Tensor, str, list[str]]]):
         for offset in range(len(self.paths)):
             path = self.paths[(draw.image + offset) % len(self.paths)]
             try:
-                image = self._open(path)
+                return self._crop(path, draw), path, unreadable
             except ImageError as error:
                 unreadable.append(str(error))
-                continue
-            return self.crop(image, draw.position, size=draw.size), path, unreadable
         raise DataError(too_many_unreadable(len(self.paths), unreadable))
 
-    def _open(self, path: str) -> Image.Image:
-        cached = self.cache.image(path) if self.cache else None
-        return open_rgb(path, at_least=self.at_least) if cached is None else cached
-
-    def crop(self, image: Image.Image, position: int, *, size: int = 0) -> Tensor:
-        """Cut the crop of a position in the endless order out of a decoded image.
-
-        `size` 0 is `image_size`.
-        """
-        random = np.random.default_rng((self.seed, position))
-        side = max(1, round(min(image.size) * random.uniform(self.min_crop, 1)))
-        left = int(random.integers(image.width - side + 1))
-        top = int(random.integers(image.height - side + 1))
+    def _crop(self, path: str, draw: Draw) -> Tensor:
+        """Cut the crop of a position in the endless order out of a photo. Raises ImageError."""
+        random = np.random.default_rng((self.seed, draw.position))
+        size, scale = draw.size or self.image_size, int(random.integers(SCALES))
+        photo = self.cache.photo(path, size, scale) if self.cache else None
+        if photo is None:
+            photo = self.preparation.photo(path, size, scale).numpy()
+        top, left = (int(random.integers(edge - size + 1)) for edge in photo.shape[:2])
+        crop = torch.from_numpy(photo[top : top + size, left : left + size].copy())
         flip = self.flip and random.random() < 0.5
-        crop = _square(image, (left, top, left + side, top + side), size or self.image_size)
-        return image_to_tensor(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else crop)
+        return (crop.flip(1) if flip else crop).permute(2, 0, 1)
 
 
 class EndlessShuffle(Sampler[list[Draw]]):
@@ -196,13 +185,14 @@ def content_batches(
     pin_memory: bool = False,
     size_at: Callable[[int], int] | None = None,
     share: tuple[int, int] = (0, 1),
-) -> Iterator[ContentBatch]:
+    skipped: Skipped | None = None,
+) -> Generator[ContentBatch, None, None]:
     """Yield the batches of step `first_step`, `first_step + 1`, ... without end.
 
     `size_at` returns a step's size of crops (default: `images.size_at`); `share` (k, n) yields the
     k-th of n equal parts of each.
-    A file that turns out broken is named once in the log. Raises DataError when more than one in
-    twenty are broken.
+    A file that turns out broken is named once in the log, and is `skipped`. Raises DataError when
+    more than half are broken.
     """
     loader = DataLoader(
         images,
@@ -215,28 +205,25 @@ def content_batches(
             share=share,
         ),
         num_workers=workers,
+        prefetch_factor=PREFETCHED if workers else None,
         collate_fn=_collate,
-        worker_init_fn=_obey_the_main_process_only,
-        multiprocessing_context=_context() if workers else None,
+        worker_init_fn=obey_the_main_process_only,
+        multiprocessing_context=context() if workers else None,
         pin_memory=pin_memory,
     )
+    skipped = Skipped() if skipped is None else skipped
     seen: set[str] = set()
     try:
         for batch in loader:
-            for reason in set(batch.unreadable) - seen:
+            for reason in batch.unreadable:
                 seen.add(reason)
-                log.warning("skipped: %s", reason)
+                skipped.add(reason)
             if len(seen) > max(1, MAXIMUM_UNREADABLE * len(images)):
                 raise DataError(too_many_unreadable(len(images), sorted(seen)))
             yield batch
     except DataError as error:
         # One from a worker comes with the worker's traceback before it.
         raise DataError(str(error).rpartition("DataError: ")[2].strip()) from None
-
-
-def decoded_edge(image_size: int, min_crop: float) -> int:
-    """Return the short side, in pixels, below which an image is not reduced when it is decoded."""
-    return math.ceil(image_size / min_crop)
 
 
 def center_crop(path: Path, size: int) -> Tensor:
@@ -247,23 +234,33 @@ def center_crop(path: Path, size: int) -> Tensor:
     return image_to_tensor(_square(image, (left, top, left + side, top + side), size))
 
 
-def center_crops(paths: Iterable[Path], size: int) -> dict[Path, Tensor]:
-    """Return the central squares of the files that can be read, and log the others.
+def center_crops(
+    paths: Iterable[Path], size: int, *, skipped: Skipped | None = None
+) -> dict[Path, Tensor]:
+    """Return the central squares of the files that can be read: see `read_each`."""
+    return read_each(paths, partial(center_crop, size=size), skipped=skipped)
+
+
+def read_each(
+    paths: Iterable[Path], read: Callable[[Path], Tensor], *, skipped: Skipped | None = None
+) -> dict[Path, Tensor]:
+    """Read the files that can be read; the others are logged, and are `skipped`.
 
     There may be others: a scan decodes only a sample of a large folder. Raises DataError where
     none can be read.
     """
-    crops: dict[Path, Tensor] = {}
+    found: dict[Path, Tensor] = {}
+    skipped = Skipped() if skipped is None else skipped
     reasons = []
     for path in paths:
         try:
-            crops[path] = center_crop(path, size)
+            found[path] = read(path)
         except ImageError as error:
             reasons.append(str(error))
-            log.warning("skipped: %s", error)
-    if not crops:
+            skipped.add(str(error))
+    if not found:
         raise DataError(too_many_unreadable(len(reasons), reasons))
-    return crops
+    return found
 
 
 def _square(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Image.Image:
@@ -272,44 +269,6 @@ def _square(image: Image.Image, box: tuple[int, int, int, int], size: int) -> Im
 
 def _collate(items: list[tuple[Tensor, str, list[str]]]) -> ContentBatch:
     pixels, paths, unreadable = zip(*items, strict=True)
-    return ContentBatch(torch.stack(pixels), list(paths), [r for rs in unreadable for r in rs])
-
-
-class _Flag:
-    """The part of multiprocessing's Event that a DataLoader uses, without its lock.
-
-    Setting the flag ends the workers. A worker that is killed while it reads an Event keeps the
-    lock for ever, and then nobody ends: not the other workers, and not the main process.
-    """
-
-    def __init__(self) -> None:
-        self._value = multiprocessing.RawValue("b", 0)
-
-    def set(self) -> None:
-        self._value.value = 1
-
-    def is_set(self) -> bool:
-        return bool(self._value.value)
-
-
-def _context() -> BaseContext:
-    context = copy.copy(multiprocessing.get_context(multiprocessing.get_start_method()))
-    vars(context)["Event"] = _Flag
-    return context
-
-
-def _obey_the_main_process_only(_worker: int) -> None:
-    """Leave Ctrl-C and SIGTERM, which may go to a group's every process, to the main process.
-
-    The main process saves first and then sends SIGTERM; workers ignore SIGTERM from anyone else.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":  # other systems do not name a signal's sender
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-        threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_when_told(main_process: int) -> None:
-    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main_process:
-        pass
-    os._exit(0)
+    # In the order in which the pixels lie, channels last: the network wants them so, too.
+    batch = torch.stack([crop.permute(1, 2, 0) for crop in pixels]).permute(0, 3, 1, 2)
+    return ContentBatch(batch, list(paths), [r for rs in unreadable for r in rs])

@@ -22,8 +22,8 @@ from fast_style.shards import photos_in_shards, size_in_shard
 
 log = logging.getLogger(__name__)
 
-# More than this share of unreadable files means that something is wrong with the folder.
-MAXIMUM_UNREADABLE = 0.05
+# A folder with a larger share of unreadable files is hardly the one that was meant.
+MAXIMUM_UNREADABLE = 0.5
 # Smaller images have nothing to learn from.
 MINIMUM_EDGE = 16
 # Every header is read; this many files are decoded as a sample, small folders wholly.
@@ -41,12 +41,28 @@ class DataError(UserError):
     """The folder of content images is missing, empty or damaged."""
 
 
+class Skipped:
+    """The photos that a run has left out because they are broken, each named once in the log."""
+
+    def __init__(self) -> None:
+        self.reasons: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def add(self, reason: str) -> None:
+        """Leave out a photo for a reason, which begins with its path."""
+        if reason not in self.reasons:
+            self.reasons.append(reason)
+            log.warning("skipped: %s", reason)
+
+
 @dataclass(slots=True)
 class Scan:
     """What a scan found: the usable images with their sizes, and the reason for each that is not.
 
-    Of `decoded` ones, `grey` turned out to have no colours, and `framed` to have a plain band along
-    an edge: a frame, or what filled them up to a size, which styles would be trained on as well.
+    Of `decoded` ones, `grey` turned out to have no colours, and `framed_photos` to have a plain
+    band along an edge: a frame or padding, which styles would be trained on too.
     """
 
     usable: list[Path] = field(default_factory=list)
@@ -55,12 +71,17 @@ class Scan:
     too_small: list[Path] = field(default_factory=list)
     decoded: int = 0
     grey: int = 0
-    framed: int = 0
+    framed_photos: list[Path] = field(default_factory=list)
 
     @property
     def grey_share(self) -> float:
         """The share of photos without colours, by the decoded ones."""
         return self.grey / max(1, self.decoded)
+
+    @property
+    def framed(self) -> int:
+        """The number of photos with a plain band along an edge."""
+        return len(self.framed_photos)
 
     @property
     def framed_share(self) -> float:
@@ -139,14 +160,15 @@ def bytes_of(path: Path) -> int:
     return size_of(path) if is_remote(path) else path.stat().st_size
 
 
-def scan_images(paths: Sequence[Path]) -> Scan:
-    """Inspect the files, and log which are skipped.
+def scan_images(paths: Sequence[Path], *, skipped: Skipped | None = None) -> Scan:
+    """Inspect the files, and log which are skipped; `skipped` gets the broken ones.
 
-    Raises DataError with the list when more than one file in twenty is unreadable.
+    Raises DataError with the list when more than half of the files are unreadable.
     """
     scan = inspect_images(paths)
+    skipped = Skipped() if skipped is None else skipped
     for reason in scan.unreadable.values():
-        log.warning("skipped: %s", reason)
+        skipped.add(reason)
     for path in scan.too_small:
         log.warning("skipped: %s: a side is under %d pixels", path, MINIMUM_EDGE)
     if len(scan.unreadable) > MAXIMUM_UNREADABLE * len(paths):
@@ -177,7 +199,8 @@ def inspect_images(paths: Sequence[Path], *, decoded: int = DECODED_SAMPLE) -> S
             if looks:
                 scan.decoded += 1
                 scan.grey += looks.grey
-                scan.framed += looks.framed
+                if looks.framed:
+                    scan.framed_photos.append(path)
     return scan
 
 
@@ -266,6 +289,8 @@ def _inspect(job: tuple[Path, bool]) -> tuple[tuple[int, int], _Looks | None, st
         return size, _Looks(grey=_is_grey(pixels), framed=_is_framed(pixels)), ""
     except ImageError as error:
         return (0, 0), None, str(error)
+    except Exception as error:  # of this photo: the others are looked at all the same
+        return (0, 0), None, f"{path}: cannot be looked at: {type(error).__name__}: {error}"
 
 
 def _is_grey(pixels: npt.NDArray[np.uint8]) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fast_style.checkpoints.files import Model
 from fast_style.config import Config, ConfigError, LossConfig, StyleConfig, config_from_stored
-from fast_style.devices import resolve_device
+from fast_style.devices import resolve_device, tf32
 from fast_style.networks.vgg import canonical_layers
 from fast_style.objective.losses import PerceptualLoss
 from fast_style.objective.weights import load_vgg
@@ -185,7 +185,8 @@ def examine(
         photo = photo.to(judged_by.style_image.device)
         picture = stylizer(photo)
         try:
-            values = measure(photo, picture, judged_by.criterion, judged_by.style_image)
+            with tf32(photo.device, allowed=False):
+                values = measure(photo, picture, judged_by.criterion, judged_by.style_image)
         except ValueError as error:  # too small for the deepest layer
             raise ConfigError(str(error)) from None
         alarms = tuple(find_artefacts(photo, picture))

@@ -28,7 +28,7 @@ from fast_style.config import (
     load_config,
     to_dict,
 )
-from fast_style.data import center_crops
+from fast_style.data import Skipped, center_crops
 from fast_style.data.photos import find_images, fingerprint, scan_images
 from fast_style.devices import resolve_device
 from fast_style.errors import UserError
@@ -142,13 +142,13 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
             find_model(model)
 
 
-def held_out_images(config: Config) -> list[Path]:
+def held_out_images(config: Config, *, skipped: Skipped | None = None) -> list[Path]:
     """Return the photos that a training of `config` would hold out. Raises DataError."""
     data = config.data.resolved()
-    usable = (
-        [] if data.validation else scan_images(find_images(data.train, named="data.train")).usable
-    )
-    return split_photos(data, usable)[1]
+    usable: list[Path] = []
+    if not data.validation:
+        usable = scan_images(find_images(data.train, named="data.train"), skipped=skipped).usable
+    return split_photos(data, usable, skipped=skipped)[1]
 
 
 def load_photo(path: Path, size: int) -> Tensor:

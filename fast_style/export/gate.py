@@ -5,7 +5,7 @@ that will be written are run here, at sizes that find mistakes at borders, odd s
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from fast_style.errors import UserError
-from fast_style.export.onnx import GraphForm
+from fast_style.export.graph import GraphForm
+from fast_style.export.strips import Stage, stylize_in_strips
 from fast_style.images import to_float
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer
@@ -61,6 +62,11 @@ def onnxruntime_session(data: bytes) -> Runtime:
 
     Raises UserError where it is not installed.
     """
+    run = _named_session(data)
+    return lambda images: next(iter(run({"image": images}).values()))
+
+
+def _named_session(data: bytes) -> Stage:
     try:
         import onnxruntime
     except ImportError:
@@ -71,7 +77,23 @@ def onnxruntime_session(data: bytes) -> Runtime:
     # Threads that wait busily would take the cores from PyTorch's.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"image": images})[0]
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def strips_runtime(stages: Mapping[str, bytes], *, strip_pixels: int) -> Runtime:
+    """Return a function that runs the graphs of `stages.py` strip by strip, in ONNX Runtime."""
+    runs = {name: _named_session(data) for name, data in stages.items()}
+
+    def run(images: Array) -> Array:
+        return np.stack(
+            [
+                stylize_in_strips(image.astype(np.uint8), runs, strip_pixels=strip_pixels)
+                for image in images
+            ]
+        )
+
+    return run
 
 
 def check_parity(

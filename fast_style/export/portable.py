@@ -4,6 +4,8 @@
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,16 +24,17 @@ from fast_style.export.pixels import (
     to_linear_light,
     with_luma_of,
 )
+from fast_style.export.strips import HELD_BYTES, STAGES, Stage, stylize_in_strips
 from fast_style.memory import available_ram
 
 Backend = Literal["onnxruntime", "openvino"]
 Precision = Literal["auto", "float32", "bf16"]
 PreserveColor = Literal["off", "luma", "histogram"]
-# (N, H, W, 3) uint8 or (N, 3, H, W) floats, as the model takes them, to the same.
-_Run = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-
 # What the maps of a whole image take, for each channel of the network's width.
 _BYTES_PER_PIXEL = 20
+# Where the model has graphs for strips, larger images go through them: by then the maps of a whole
+# image have left every cache, and take 1.3 GB at width 16.
+_STRIPS_FROM = 4_000_000
 
 
 class PortableStylizer:
@@ -57,15 +60,20 @@ class PortableStylizer:
         if not 0 <= strength <= 1:
             raise UserError(f"strength {strength!r} is impossible: it must be between 0 and 1")
         if backend == "openvino":
-            self._run, shape, self.about = _openvino(path, precision)
+            load: Callable[[Path], _Graph] = partial(_openvino, precision=precision)
         else:
             if precision == "bf16":
                 raise UserError("precision bf16 needs backend openvino: ONNX Runtime has none")
-            self._run, shape, self.about = _onnxruntime(path)
+            load = _onnxruntime
+        graph = load(path)
+        self._graph, shape, self.about = graph.run, graph.shape, graph.about
+        self._stages = _stages(path, load, of=self.about)
         self.takes_floats = len(shape) == 4 and shape[1] == 3
         if not self.takes_floats and (len(shape) != 4 or shape[3] != 3):
             raise UserError(f"{path}: is no model that fast-style export wrote: it takes {shape}")
         fixed = shape[2:] if self.takes_floats else shape[1:3]
+        if self.takes_floats:
+            self._stages = None
         self._fixed = (fixed[0], fixed[1]) if all(isinstance(n, int) for n in fixed) else None
         self._width = int(self.about.get("width", 32))
         self._strength = strength
@@ -93,7 +101,11 @@ class PortableStylizer:
             planes = np.ascontiguousarray(to_float(pixels).transpose(2, 0, 1))
             stylized = self._run(planes[None])[0].transpose(1, 2, 0)
         elif pixels.dtype == np.uint8:
-            stylized = self._run(np.ascontiguousarray(pixels)[None])[0]
+            pixels = np.ascontiguousarray(pixels)
+            if self._stages and height * width > _STRIPS_FROM:
+                stylized = stylize_in_strips(pixels, self._stages())
+            else:
+                stylized = self._run(pixels[None])[0]
             if plain:
                 return stylized
             stylized = to_float(stylized)
@@ -108,11 +120,18 @@ class PortableStylizer:
                 f"this model takes {of} pixels (height x width), not {height}x{width}: export it "
                 "without --size"
             )
-        if height * width * self._width * _BYTES_PER_PIXEL > available_ram():
+        strips = self._stages and height * width > _STRIPS_FROM
+        each = HELD_BYTES if strips else _BYTES_PER_PIXEL
+        if height * width * self._width * each > available_ram():
+            cure = "" if strips else "a model that was exported with --strips, "
             raise UserError(
-                f"{width}×{height} is too large for the memory there is: try a smaller --size, or "
-                "the model's .pth, which needs a quarter"
+                f"{width}×{height} is too large for the memory there is: try a smaller --size, "
+                f"{cure}or the model's .pth"
             )
+
+    def _run(self, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        (output,) = self._graph({"image": images}).values()
+        return output
 
     def _finished(self, stylized: Floats, pixels: Pixels) -> Floats:
         if self._strength == 1 and self._preserve_color == "off":
@@ -130,8 +149,43 @@ class PortableStylizer:
         return from_linear_light(photo + self._strength * (style - photo))
 
 
-def _onnxruntime(path: Path) -> tuple[_Run, list[Any], dict[str, str]]:
-    """Return what runs a model, the shape of what it takes, and what its file says of itself."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Graph:
+    """What runs a graph, the shape of its first input, and what its file says of itself."""
+
+    run: Stage
+    shape: list[Any]
+    about: dict[str, str]
+
+
+def _stages(
+    path: Path, load: Callable[[Path], _Graph], *, of: dict[str, str]
+) -> Callable[[], dict[str, Stage]] | None:
+    """Return what loads the graphs for strips that lie beside a model, None where there are none.
+
+    Raises UserError where they are another model's.
+    """
+    folder = strips_folder(path)
+    if not folder.is_dir():
+        return None
+
+    @cache
+    def loaded() -> dict[str, Stage]:
+        graphs = {stage: load(folder / f"{stage}.onnx") for stage in STAGES}
+        for stage, graph in graphs.items():
+            if graph.about.get("checksum") != of.get("checksum"):
+                raise UserError(f"{folder / stage}.onnx: is of another model than {path}")
+        return {stage: graph.run for stage, graph in graphs.items()}
+
+    return loaded
+
+
+def strips_folder(path: Path) -> Path:
+    """Return the folder of an exported model's graphs for strips."""
+    return path.with_suffix(".strips")
+
+
+def _onnxruntime(path: Path) -> _Graph:
     try:
         import onnxruntime
     except ModuleNotFoundError:
@@ -144,13 +198,15 @@ def _onnxruntime(path: Path) -> tuple[_Run, list[Any], dict[str, str]]:
         )
     except Exception as error:  # its classes are not public
         raise UserError(f"{path}: cannot be run: {str(error).splitlines()[0]}") from None
-    (image,) = session.get_inputs()
-    about = dict(session.get_modelmeta().custom_metadata_map)
-    return lambda images: session.run(None, {image.name: images})[0], image.shape, about
+    names = [output.name for output in session.get_outputs()]
+    return _Graph(
+        run=lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True)),
+        shape=session.get_inputs()[0].shape,
+        about=dict(session.get_modelmeta().custom_metadata_map),
+    )
 
 
-def _openvino(path: Path, precision: Precision) -> tuple[_Run, list[Any], dict[str, str]]:
-    """Do what `_onnxruntime` does."""
+def _openvino(path: Path, *, precision: Precision) -> _Graph:
     try:
         import openvino
     except ModuleNotFoundError:
@@ -162,13 +218,18 @@ def _openvino(path: Path, precision: Precision) -> tuple[_Run, list[Any], dict[s
         raise UserError("precision bf16: this CPU has none: use float32 or auto")
     try:
         model = core.read_model(path)
+        # Compiling adds names of its own.
+        names = [output.any_name for output in model.outputs]
         hint = {"INFERENCE_PRECISION_HINT": wanted.replace("float32", "f32")}
         compiled = core.compile_model(model, "CPU", hint)
     except RuntimeError as error:
         raise UserError(f"{path}: cannot be run: {str(error).splitlines()[0]}") from None
-    shape = [
-        axis.get_length() if axis.is_static else str(axis) for axis in model.input(0).partial_shape
-    ]
     about = dict(model.rt_info).get("framework", {})
-    about = {name: str(value.value) for name, value in about.items()}
-    return lambda images: compiled(images)[0], shape, about
+    return _Graph(
+        run=lambda feeds: dict(zip(names, compiled(dict(feeds)).values(), strict=True)),
+        shape=[
+            axis.get_length() if axis.is_static else str(axis)
+            for axis in model.input(0).partial_shape
+        ],
+        about={name: str(value.value) for name, value in about.items()},
+    )

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.streaming import EDGE_PIXELS
 from fast_style.networks.transformer import (
     OUTPUT_SCALE,
@@ -25,6 +26,7 @@ from fast_style.networks.transformer import (
     TransformerNet,
     UpsampleBlock,
     conv2d_two_by_two,
+    depth_to_space,
     upsample_conv2d,
 )
 
@@ -54,8 +56,12 @@ class ExportableNet(nn.Module):
         for up in cast(Iterable[UpsampleBlock], network.decoder):
             x = upsample_conv2d(x, up.conv.weight, up.conv.bias, up.upsampling)
             x = F.relu(_normalize(x, up.norm))
-        x = _reflect(x, _MARGIN)
-        x = conv2d_two_by_two(x, network.head.weight, network.head.bias) * OUTPUT_SCALE + 0.5
+        head = network.head
+        if isinstance(network, PatchNet):
+            x = depth_to_space(head(_reflect(x, head.kernel_size[0] // 2)))
+        else:
+            x = conv2d_two_by_two(_reflect(x, _MARGIN), head.weight, head.bias)
+        x = x * OUTPUT_SCALE + 0.5
         x = x[..., EDGE_PIXELS : EDGE_PIXELS + height, EDGE_PIXELS : EDGE_PIXELS + width]
         return x.clamp(0, 1)
 

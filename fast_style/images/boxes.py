@@ -1,4 +1,4 @@
-"""The boxes of an AVIF (ISO/IEC 14496-12, 23008-12), for what Pillow does not report: its crop."""
+"""The boxes of an AVIF or HEIF (ISO/IEC 14496-12, 23008-12), for what Pillow does not report."""
 
 import contextlib
 import struct
@@ -22,6 +22,16 @@ def clean_aperture(file: BinaryIO, width: int, height: int) -> tuple[int, int, i
         box = left, top, left + round(wide), top + round(high)
         if 0 <= left < box[2] <= width and 0 <= top < box[3] <= height:
             return None if box == (0, 0, width, height) else box
+    return None
+
+
+def color_code(file: BinaryIO) -> tuple[int, int] | None:
+    """Return the numbers of primaries and transfer (ITU-T H.273) of the picture; None without."""
+    with contextlib.suppress(OSError, struct.error, LookupError):
+        for kind, data in _properties(file):
+            if kind == b"colr" and data[:4] == b"nclx":
+                primaries, transfer = struct.unpack_from(">HH", data, 4)
+                return primaries, transfer
     return None
 
 

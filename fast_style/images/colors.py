@@ -5,18 +5,26 @@ from typing import BinaryIO
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from fast_style.images import profiles
+from fast_style.images import boxes, profiles
 from fast_style.images.metadata import read_exif
 
 # EXIF 2.3, section 4.6.5, and DCF 2.0: the interoperability index of Adobe RGB.
 _UNCALIBRATED = 0xFFFF
 _ADOBE_INDEX = "R03"
 _INDEX_TAG = 1
-# ITU-T H.273: colour primaries, and transfer characteristics, of a PNG's cICP.
-_PRIMARIES = {1: profiles.SRGB, 9: profiles.BT_2020, 12: profiles.DISPLAY_P3}
+# ITU-T H.273: colour primaries, and transfer characteristics, of a PNG's cICP. Those of television
+# (5 and 6) differ from sRGB's by less than is seen.
+_PRIMARIES = {
+    1: profiles.SRGB,
+    5: profiles.SRGB,
+    6: profiles.SRGB,
+    9: profiles.BT_2020,
+    12: profiles.DISPLAY_P3,
+}
 _SRGB_TRANSFERS = (1, 6, 13, 14, 15)
 _POWERS = {4: 2.2, 5: 2.8, 8: 1.0}
 _HDR = {16: "PQ", 18: "HLG"}
+_UNSPECIFIED = 2
 # A PNG's values for sRGB, and how far others may be from them and still mean sRGB.
 _SRGB_GAMMA = 1 / 2.2
 _CLOSE = 0.01
@@ -27,10 +35,15 @@ def profile_of(file: BinaryIO, image: Image.Image, notes: list[str]) -> bytes:
     if image.format == "PNG":
         code = _png_chunk(file, b"cICP")
         if len(code) == 4:
-            return _coded(code, notes)
+            return _coded(code[0], code[1], notes)
     profile = image.info.get("icc_profile") or b""
     if profile or image.mode == "LAB":
         return b"" if image.mode == "LAB" else bytes(profile)
+    if image.format in ("AVIF", "HEIF"):
+        found = boxes.color_code(file)
+        coded = _coded(*found, notes) if found and _UNSPECIFIED not in found else b""
+        if coded:
+            return coded
     if image.format == "PNG" and "srgb" not in image.info:
         return _measured(image)
     if image.format in ("JPEG", "MPO", "TIFF", "WEBP", "HEIF", "AVIF") and _is_adobe(image):
@@ -67,9 +80,8 @@ def _measured(image: Image.Image) -> bytes:
     return profiles.rgb_profile(colors, 1 / gamma)
 
 
-def _coded(code: bytes, notes: list[str]) -> bytes:
-    """Make a profile of a PNG's cICP; empty for sRGB."""
-    primaries, transfer, _, _ = code
+def _coded(primaries: int, transfer: int, notes: list[str]) -> bytes:
+    """Make a profile of numbers of H.273, as a PNG's cICP has them; empty for sRGB."""
     if transfer in _HDR:
         raise UnidentifiedImageError(
             f"holds {_HDR[transfer]}, light for HDR screens: convert it to sRGB first"
@@ -79,7 +91,7 @@ def _coded(code: bytes, notes: list[str]) -> bytes:
         notes.append(f"its colours, {primaries} {transfer} of H.273, were taken for sRGB")
         return b""
     if transfer in _SRGB_TRANSFERS:
-        if primaries == 1:
+        if colors is profiles.SRGB:
             return b""
         return profiles.rgb_profile(colors, profiles.srgb_light)
     return profiles.rgb_profile(colors, _POWERS[transfer])

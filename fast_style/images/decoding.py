@@ -18,8 +18,9 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from fast_style.errors import UserError
-from fast_style.images import deep, hdr, raw, tiff
+from fast_style.images import deep, hdr, jpeg2000, raw, tiff
 from fast_style.images.boxes import clean_aperture
+from fast_style.images.codec_lines import hushed
 from fast_style.images.colors import profile_of
 from fast_style.images.directories import TIFF_MAGIC, read_directories
 from fast_style.images.metadata import read_exif
@@ -47,6 +48,7 @@ Channels = npt.NDArray[np.integer[Any]]
 
 _BAND_PIXELS = 1 << 20
 _EIGHT_OF_16 = "8 of its 16 bits; for all: pip install 'fast-style[formats]'"
+_NEEDS_EXTRA = "reading all of its bits needs pip install 'fast-style[formats]'"
 _UNUSABLE_PROFILE = "its colour profile cannot be used and was ignored"
 # How a file's rows and columns become upright ones, for each EXIF orientation: exchanged, and then
 # flipped up-down, left-right.
@@ -63,6 +65,10 @@ _ORIENTATIONS = {
 
 class ImageError(UserError):
     """An image file cannot be read or written."""
+
+
+class TooManyPixelsError(ImageError):
+    """A picture has more pixels than any that is read."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +112,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
     name = shown(source) if isinstance(source, str | Path) else "input stream"
     try:
         with contextlib.ExitStack() as stack:
+            stack.enter_context(hushed())
             if isinstance(source, str | Path) and (inside := shard_of(source)):
                 source = read_from_shard(*inside)
             elif isinstance(source, str | Path) and is_remote(source):
@@ -117,7 +124,7 @@ def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
             with _pillow_limit(None):
                 image = stack.enter_context(_identify(file))
             if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
+                raise TooManyPixelsError(
                     f"{name}: {image.width}×{image.height} is over {MAX_PIXELS:,} pixels"
                 )
             # Pillow checks what lies inside a file too, as in an icon: no more than several times
@@ -147,10 +154,20 @@ def _reason(error: Exception) -> str:
 def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
     """Load the pixels if Pillow's own are those of `decode`, and return whether they are.
 
-    They are for a photo as most are: 8-bit RGB, opaque, upright, without a colour profile. Raises
-    what Pillow raises, for `opened` to name.
+    Raises what Pillow raises, for `opened` to name.
     """
-    if (
+    if not is_plain(file, image):
+        return False
+    image.load()
+    return True
+
+
+def is_plain(file: BinaryIO, image: Image.Image) -> bool:
+    """Return whether Pillow's own pixels are those of `decode`, from the header.
+
+    They are for a photo as most are: 8-bit RGB, opaque, upright, without a colour profile.
+    """
+    return not (
         image.mode != "RGB"
         or image.info.get("icc_profile")
         or profile_of(file, image, [])
@@ -159,10 +176,8 @@ def load_if_plain(file: BinaryIO, image: Image.Image) -> bool:
         or crop_of(file, image)
         or (image.format == "PNG" and deep.png_layout(file)[0] == 16)
         or (image.format == "TIFF" and tiff.is_beyond_pillow(image))
-    ):
-        return False
-    image.load()
-    return True
+        or (image.format == "JPEG2000" and jpeg2000.depth(file) > 8)
+    )
 
 
 def decode(file: BinaryIO, image: Image.Image) -> Decoded:
@@ -311,6 +326,10 @@ def _samples(file: BinaryIO, image: Image.Image, notes: list[str]) -> Samples | 
         return raw.develop(file)
     if isinstance(image, hdr.HdrPicture):
         return hdr.read(file, notes)
+    if image.format == "JPEG2000" and jpeg2000.depth(file) > 8 and image.mode != "I;16":
+        if not deep.available():
+            raise UnidentifiedImageError(_NEEDS_EXTRA)
+        return jpeg2000.read(file, image)
     if image.mode.startswith("I") or image.mode == "F":
         image.load()
         values = np.asarray(image)
@@ -329,6 +348,8 @@ def _png_samples(file: BinaryIO, image: Image.Image, notes: list[str]) -> Sample
         return None
     if deep.available():
         return deep.read_png(file)
+    if color_type and "transparency" in image.info:
+        raise UnidentifiedImageError(_NEEDS_EXTRA)  # Pillow looks for 16 bits among its 8
     if color_type:
         notes.append(_EIGHT_OF_16)
         return None
@@ -355,6 +376,8 @@ def _tiff_samples(file: BinaryIO, image: Image.Image, notes: list[str]) -> Sampl
         return found
     if tiff.is_grey(image):
         return tiff.grey_samples(image, notes)
+    if tiff.is_for_libtiff(image):
+        return None
     if not tiff.is_deep(image):
         raise UnidentifiedImageError(tiff.NEEDS_EXTRA)
     tiff.check_planes(image)

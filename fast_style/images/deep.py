@@ -1,5 +1,7 @@
 """16 bits a channel of a PNG, which Pillow rounds to 8 in colour, and profiles at that depth.
 
+And JPEGs, whose pixels Pillow copies twice on their way out.
+
 The codecs and the colour management are those of imagecodecs and tifffile, which the `formats`
 extra brings; without them `available()` is false and nothing else here may be called.
 """
@@ -9,12 +11,16 @@ import zlib
 from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from fast_style.images.samples import DeepChannels, Samples
 
 # In a PNG: eight bytes of signature, then IHDR with bit depth and colour type as its ninth byte of
 # data and the next.
 _PNG_DEPTH_AT = 24
+_JPEG_END = b"\xff\xd9"
+
+Channels8 = npt.NDArray[np.uint8]
 
 
 def available() -> bool:
@@ -49,6 +55,22 @@ def read_png(file: BinaryIO) -> Samples:
         bits=16,
         alpha=inks if channels.shape[2] > inks else None,
     )
+
+
+def read_jpeg(data: bytes) -> Channels8 | None:
+    """Decode a JPEG to the pixels that Pillow gives, (H, W, 3) uint8; None where it may refuse it.
+
+    One that is cut short is refused by Pillow, and filled up here.
+    """
+    import imagecodecs
+
+    if not data.endswith(_JPEG_END):
+        return None
+    try:
+        pixels: Channels8 = imagecodecs.jpeg8_decode(data)
+    except RuntimeError:  # Pillow has the words for it
+        return None
+    return pixels
 
 
 def to_srgb(colors: DeepChannels, profile: bytes, srgb: bytes) -> DeepChannels:

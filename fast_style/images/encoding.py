@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 from PIL import Image, features
 
 from fast_style.images import rowwise, table
+from fast_style.images.codec_lines import hushed
 from fast_style.images.decoding import ImageError, srgb_profile
 from fast_style.images.metadata import (
     IPTC_TAG,
@@ -95,7 +96,8 @@ def _write_whole(
         if metadata.iptc:
             exif[IPTC_TAG] = metadata.iptc
     try:
-        picture.save(file, file_format, exif=exif, icc_profile=profile or None, **options)
+        with hushed():
+            picture.save(file, file_format, exif=exif, icc_profile=profile or None, **options)
     except RuntimeError as error:
         raise ImageError(str(error)) from None
 

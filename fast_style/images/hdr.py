@@ -7,12 +7,14 @@ comes out is written with sRGB's curve, in 16 bits. Nothing chooses an exposure.
 
 import importlib.util
 import re
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from fast_style.images import profiles
 from fast_style.images.samples import Samples
 
 _EXR_MAGIC = b"\x76\x2f\x31\x01"
@@ -21,6 +23,11 @@ _RADIANCE_MAGIC = (b"#?RADIANCE", b"#?RGBE")
 _KNEE = 0.8
 _RADIANCE_SIZE = re.compile(rb"\n-Y (\d{1,7}) \+X (\d{1,7})\n")
 _HEADER_BYTES = 1 << 16
+_BAND_ROWS = 64
+# Chromaticities that differ by no more are the same.
+_SAME_COLORS = 0.002
+
+_Light = npt.NDArray[Any]
 
 
 class HdrPicture(ImageFile.ImageFile):
@@ -71,14 +78,32 @@ def open_hdr(file: BinaryIO, head: bytes) -> Image.Image:
 def read(file: BinaryIO, notes: list[str]) -> Samples:
     """Read and tone-map an HDR file. Raises what the libraries raise."""
     file.seek(0)
-    light = _read_exr(file) if file.read(4) == _EXR_MAGIC else _read_radiance(file)
-    light = np.nan_to_num(light.astype(np.float32), posinf=1e30, neginf=0)
-    colors, alpha = light[..., :3].clip(0, None), light[..., 3:].clip(0, 1)
+    exr = file.read(4) == _EXR_MAGIC
+    light, to_srgb = _read_exr(file) if exr else (_read_radiance(file), None)
+    values: npt.NDArray[np.uint16] = np.empty(light.shape, np.uint16)
+    most = max(_develop(light[rows], to_srgb, values[rows]) for rows in _bands(light))
+    if most > 1:
+        notes.append(f"its light, up to {most:.4g}, was brought below white by a curve")
+    alpha = 3 if light.shape[-1] > 3 else None
+    return Samples(values=values, inks=3, black=0, white=65535, bits=16, alpha=alpha)
+
+
+def _bands(light: _Light) -> Iterator[slice]:
+    """Cut rows into spans, so that the floats of the whole picture are held once."""
+    for first in range(0, len(light), _BAND_ROWS):
+        yield slice(first, first + _BAND_ROWS)
+
+
+def _develop(stored: _Light, to_srgb: _Light | None, values: npt.NDArray[np.uint16]) -> float:
+    """(h, W, 3 or 4): write light as `values` of 16 bits; return the most of it."""
+    light = np.nan_to_num(stored.astype(np.float32), posinf=1e30, neginf=0)
+    colors, alpha = light[..., :3], light[..., 3:].clip(0, 1)
+    if to_srgb is not None:
+        colors = colors @ to_srgb
+    colors = colors.clip(0, None)
     if alpha.size:  # OpenEXR's colours are multiplied by their transparency
         colors = np.where(alpha > 0, colors / np.maximum(alpha, 1e-6), colors)
     brightest = colors.max(axis=-1, keepdims=True)
-    if (brightest > 1).any():
-        notes.append(f"its light, up to {brightest.max():.4g}, was brought below white by a curve")
     bent = 1 - (1 - _KNEE) ** 2 / (np.maximum(brightest, _KNEE) - 2 * _KNEE + 1)
     colors = np.where(brightest > _KNEE, colors * (bent / np.maximum(brightest, _KNEE)), colors)
     curve = np.where(
@@ -86,28 +111,46 @@ def read(file: BinaryIO, notes: list[str]) -> Samples:
         colors * 12.92,
         1.055 * np.maximum(colors, 0.0031308) ** (1 / 2.4) - 0.055,
     )
-    values = (np.concatenate([curve, alpha], axis=-1).clip(0, 1) * 65535).round().astype(np.uint16)
-    return Samples(
-        values=values, inks=3, black=0, white=65535, bits=16, alpha=3 if alpha.size else None
-    )
+    values[:] = (np.concatenate([curve, alpha], axis=-1).clip(0, 1) * 65535).round()
+    return float(brightest.max(initial=0))
 
 
-def _read_exr(file: BinaryIO) -> npt.NDArray[Any]:
-    """Return (H, W, 3 or 4) of the layer without a name, or of the first one in colour."""
+def _read_exr(file: BinaryIO) -> tuple[_Light, _Light | None]:
+    """Return (H, W, 3 or 4) of the layer without a name, or of the first one in colour.
+
+    With it comes the matrix that makes sRGB's light of a row of its colours, if they are others.
+    """
     import OpenEXR
 
     file.seek(0)
-    channels = {name: channel.pixels for name, channel in OpenEXR.File(file).channels().items()}
+    opened = OpenEXR.File(file)
+    to_srgb = _matrix_of(opened.header().get("chromaticities"))
+    channels = {name: channel.pixels for name, channel in opened.channels().items()}
     for name in ("RGBA", "RGB", *channels):
         pixels = channels.get(name)
         if pixels is not None and pixels.ndim == 3 and pixels.shape[2] in (3, 4):
-            return np.asarray(pixels)
+            return np.asarray(pixels), to_srgb
     if "Y" in channels:
-        return np.repeat(np.asarray(channels["Y"])[..., None], 3, axis=2)
+        return np.repeat(np.asarray(channels["Y"])[..., None], 3, axis=2), None
     raise ValueError(f"holds no colours, but {', '.join(channels)}")
 
 
-def _read_radiance(file: BinaryIO) -> npt.NDArray[Any]:
+def _matrix_of(chromaticities: Any) -> _Light | None:
+    """Return the matrix from light of other primaries, as a header names them; None for sRGB's."""
+    if chromaticities is None:
+        return None
+    flat = [float(value) for value in np.asarray(chromaticities).ravel()]
+    colors = tuple(zip(flat[0::2], flat[1::2], strict=True))
+    if len(colors) != 4 or not all(y > 0 for _, y in colors):
+        return None
+    difference = np.abs(np.array(colors) - np.array(profiles.SRGB)).max()
+    if difference < _SAME_COLORS:
+        return None
+    matrix = np.linalg.inv(profiles.to_d50(profiles.SRGB)) @ profiles.to_d50(colors)
+    return matrix.T.astype(np.float32)
+
+
+def _read_radiance(file: BinaryIO) -> _Light:
     import imagecodecs
 
     file.seek(0)

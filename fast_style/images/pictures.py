@@ -167,16 +167,24 @@ def open_rgb(path: str | Path, *, at_least: int = 0) -> Image.Image:
             image.draft("RGB", (at_least, at_least))
         if load_if_plain(file, image):
             return image.copy()
-        # Without torch, whose threads would not survive in the forked workers that call this.
-        return Image.fromarray(with_bits(_flat(decode(file, image)), 8))
+        return Image.fromarray(flat_rgb(file, image))
 
 
-def read_size(path: str | Path, *, at_least: int = 0) -> tuple[int, int]:
-    """Read a file's width and height, as stored, from its header. Raises ImageError.
+def flat_rgb(file: BinaryIO, image: Image.Image) -> Channels:
+    """Return what `opened` yields as (H, W, 3) uint8, upright, in sRGB; transparency on white.
+
+    Raises what Pillow raises, for `opened` to name.
+    """
+    # Without torch, whose threads would not survive in the forked workers that call this.
+    return with_bits(_flat(decode(file, image)), 8)
+
+
+def read_size(source: Source, *, at_least: int = 0) -> tuple[int, int]:
+    """Read a file's or stream's width and height, as stored, from its header. Raises ImageError.
 
     With `at_least`, the size is that of what `open_rgb` returns.
     """
-    with opened(path) as (file, image):
+    with opened(source) as (file, image):
         if at_least:
             image.draft("RGB", (at_least, at_least))
         left, top, right, bottom = crop_of(file, image) or (0, 0, *image.size)

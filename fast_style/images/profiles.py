@@ -39,7 +39,7 @@ def rgb_profile(colors: Chromaticities, light: Callable[[float], float] | float)
     text = b"fast-style\0"
     described = struct.pack(">4s4xI", b"desc", len(text)) + text + bytes(78)
     described += bytes(-len(described) % 4)
-    columns = [struct.pack(">4s4x3i", b"XYZ ", *_fixed(column)) for column in _matrix(colors).T]
+    columns = [struct.pack(">4s4x3i", b"XYZ ", *_fixed(column)) for column in to_d50(colors).T]
     blocks = [
         (b"desc", described),
         (b"cprt", b"text\0\0\0\0" + b"none\0\0\0\0"),
@@ -64,7 +64,7 @@ def srgb_light(value: float) -> float:
     return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
 
 
-def _matrix(colors: Chromaticities) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def to_d50(colors: Chromaticities) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Return the XYZ of red, green and blue as columns, adapted to D50 by Bradford's matrix."""
     columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in colors]).T
     primaries, white = columns[:, :3], columns[:, 3]

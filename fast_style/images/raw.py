@@ -26,6 +26,8 @@ _MAGIC_AT_8 = (b"CR\x02", b"HEAPCCDR")
 _MAGIC_AT_4 = (b"ftypcrx ",)
 # Photometric interpretations of what a sensor saw: colours side by side, or one after another.
 _SENSOR = frozenset((32803, 34892))
+# IEC 61966-2-1: the power, and the slope at black. LibRaw's own default is television's curve.
+_SRGB_CURVE = (2.4, 12.92)
 
 
 class RawPicture(ImageFile.ImageFile):
@@ -76,14 +78,20 @@ def open_raw(file: BinaryIO) -> Image.Image:
 
 
 def develop(file: BinaryIO) -> Samples:
-    """Develop a photo: the camera's white balance, sRGB, 16 bits, upright."""
+    """Develop a photo: the camera's white balance, sRGB with its curve, 16 bits, upright.
+
+    LibRaw chooses the brightness at which a hundredth of the pixels is white.
+    """
     import rawpy
 
     file.seek(0)
     try:
         with rawpy.imread(file) as raw:
             values = raw.postprocess(
-                use_camera_wb=True, output_color=rawpy.ColorSpace.sRGB, output_bps=16
+                use_camera_wb=True,
+                output_color=rawpy.ColorSpace.sRGB,
+                output_bps=16,
+                gamma=_SRGB_CURVE,
             )
     except rawpy.LibRawError as error:
         raise ValueError(f"cannot be developed: {error}") from None

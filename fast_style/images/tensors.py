@@ -48,6 +48,8 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     """(..., 3, H, W) -> (..., 3, height, width): bicubic, antialiased, clamped to [0, 1]."""
     if tuple(image.shape[-2:]) == (height, width):
         return image
+    if image.device.type == "mps":  # whose PyTorch has no such kernel before 2.8
+        return resize(image.cpu(), height, width).to(image.device)
     batch = image.reshape(-1, *image.shape[-3:])
     resized = F.interpolate(batch, (height, width), mode="bicubic", antialias=True)
     return resized.clamp(0, 1).reshape(*image.shape[:-2], height, width)

@@ -13,18 +13,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
-from fast_style.images import deep
+from fast_style.images import deep, ycbcr
 from fast_style.images.directories import MASK, REDUCED, SUBFILE_TYPE, read_directories
 from fast_style.images.samples import Samples, number_range
 
 NEEDS_EXTRA = "reading this kind of TIFF needs pip install 'fast-style[formats]'"
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 258, 259, 262, 274
-_PLANES, _COLOR_MAP, _INK_SET, _SAMPLE_FORMAT = 284, 320, 332, 339
+_XMP = 700
+_BYTE_COUNTS, _PLANES, _COLOR_MAP, _INK_SET, _SAMPLE_FORMAT = 279, 284, 320, 332, 339
 # What Pillow's libtiff always has: none, CCITT's, LZW, JPEG, deflate, PackBits.
 _PLAIN_COMPRESSIONS = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 32773, 32946))
 # Of which tifffile makes RGB, whatever the tags call the colours.
 _DECODED_TO_RGB = (6, 7, 33003, 33005, 34712)
+# The codecs lose what is beyond these bits.
+_JPEG_2000, _MOST_OF_JPEG_2000 = (33003, 33004, 33005, 34712), 24
 _ALPHA_MULTIPLIED, _ALPHA = 1, 2
 _WHITE_IS_ZERO, _GREY, _RGB, _PALETTE, _INK, _YCBCR, _LAB, _ICC_LAB = 0, 1, 2, 3, 5, 6, 8, 9
 _INKS = {
@@ -59,12 +62,22 @@ class TiffPicture(ImageFile.ImageFile):
             self._mode = "F"
             self.is_first = page is tiff.pages.first
             self._tags = {int(tag): page.tags[tag].value for tag in _KEPT_TAGS if tag in page.tags}
+            self._place = (tiff.byteorder, tiff.is_bigtiff, page.offset)
+            if xmp := page.tags.valueof(_XMP):
+                self.info["xmp"] = xmp
             if page.iccprofile:
                 self.info["icc_profile"] = page.iccprofile
             with contextlib.suppress(Exception):
                 self.info["dpi"] = tuple(float(dots) for dots in page.get_resolution("inch"))
 
     def getexif(self) -> Image.Exif:
+        exif = Image.Exif()
+        with contextlib.suppress(Exception):  # damaged tags do not cost the picture
+            assert self.fp is not None
+            exif.endian, exif.bigtiff, directory = self._place
+            exif.load_from_fp(self.fp, directory)
+            if set(exif) >= self._tags.keys():
+                return exif
         exif = Image.Exif()
         exif.update(self._tags)
         return exif
@@ -102,7 +115,33 @@ def is_beyond_pillow(image: Image.Image) -> bool:
         isinstance(image, TiffPicture)
         or max(tags.get(_BITS, (1,))) > 8
         or any(kind not in (1, 4) for kind in tags.get(_SAMPLE_FORMAT, (1,)))
+        or _has_coarse_colors(image)
+        or (tags.get(_PLANES) == 2 and len(tags.get(_BITS, (1,))) == 2)  # it loses the second
         or (deep.available() and is_compressed_oddly(image))
+    )
+
+
+def _has_coarse_colors(image: Image.Image) -> bool:
+    """Whether a TIFF holds YCbCr in blocks, or with a range of its own: Pillow knows a part."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PHOTOMETRIC) != _YCBCR or tags.get(_COMPRESSION, 1) in (6, 7):
+        return False
+    if tuple(map(float, tags.get(ycbcr.REFERENCE, ycbcr.FULL_RANGE))) != ycbcr.FULL_RANGE:
+        return True
+    is_plain = sum(tags.get(_BYTE_COUNTS, ())) == 3 * image.width * image.height
+    # Programs that store every pixel's colours forget to say so.
+    default = (1, 1) if is_plain and tags.get(_COMPRESSION, 1) == 1 else (2, 2)
+    return tuple(tags.get(ycbcr.SUBSAMPLING, default)) != (1, 1)
+
+
+def is_for_libtiff(image: Image.Image) -> bool:
+    """Whether Pillow hands a TIFF of YCbCr in blocks to libtiff, which reads it rightly."""
+    tags = getattr(image, "tag_v2", {})
+    return (
+        tags.get(_PHOTOMETRIC) == _YCBCR
+        and tags.get(_COMPRESSION, 1) != 1
+        and tuple(tags.get(ycbcr.SUBSAMPLING, (2, 2))) not in ((1, 1), (4, 4))
+        and tags.get(_BITS) == (8, 8, 8)
     )
 
 
@@ -124,9 +163,16 @@ def is_grey(image: Image.Image) -> bool:
     return len(bits) == 1 and image.mode in ("L", "I;16", "I;16B", "I;16L", "I", "F")
 
 
+def is_big_endian(image: Image.Image) -> bool:
+    """Whether the numbers of a TIFF that Pillow has opened begin with their highest byte."""
+    return bool(getattr(getattr(image, "tag_v2", None), "prefix", b"") == b"MM")
+
+
 def check_planes(image: Image.Image) -> None:
-    """Raise for planes of 16 bits, which Pillow takes for 8-bit ones."""
-    if getattr(image, "tag_v2", {}).get(_PLANES) == 2 and image.info.get("compression") == "raw":
+    """Raise for planes of 16 bits which Pillow takes for something else."""
+    tags = getattr(image, "tag_v2", {})
+    read = image.info.get("compression") != "raw" and tags.get(_PHOTOMETRIC) in (_RGB, _INK)
+    if tags.get(_PLANES) == 2 and len(tags.get(_BITS, (1,))) > 1 and not read:
         raise UnidentifiedImageError(
             "has planes of 16 bits: reading these needs pip install 'fast-style[formats]'"
         )
@@ -149,6 +195,13 @@ def grey_samples(image: Image.Image, notes: list[str]) -> Samples:
     tags = getattr(image, "tag_v2", {})
     bits = tags.get(_BITS, (1,))
     kind = tags.get(_SAMPLE_FORMAT, (1,))[0]
+    if (
+        kind != 1
+        and bits[0] > 8
+        and image.info.get("compression") != "raw"
+        and is_big_endian(image)
+    ):
+        raise UnidentifiedImageError(NEEDS_EXTRA)  # Pillow exchanges the bytes twice
     image.load()
     values = np.asarray(image)
     if values.dtype.kind == "i" and kind == 1:
@@ -212,7 +265,16 @@ def _samples(tiff: Any, page: Any, notes: list[str]) -> Samples | None:
     if page.dtype.kind not in "buif" or not isinstance(page.bitspersample, int):
         return None
     _check_whole(tiff, page)
-    values = page.asarray()
+    blocks = photometric == _YCBCR and ycbcr.subsampling(page) != (1, 1)
+    if blocks and (page.dtype != np.uint8 or page.samplesperpixel != 3):
+        return None
+    if int(page.compression) in _JPEG_2000 and page.bitspersample > _MOST_OF_JPEG_2000:
+        raise ValueError(
+            f"holds JPEG 2000 of {page.bitspersample} bits, which cannot be read right"
+        )
+    values = ycbcr.read_blocks(tiff, page) if blocks else page.asarray()
+    if page.bitspersample == 24 and values.dtype.kind == "u":
+        values = _in_file_order(values, tiff.byteorder)
     if page.axes == "SYX":
         values = values.transpose(1, 2, 0)
     values = np.atleast_3d(values)
@@ -233,7 +295,8 @@ def _samples(tiff: Any, page: Any, notes: list[str]) -> Samples | None:
         if photometric == _YCBCR and int(page.compression) not in _DECODED_TO_RGB:
             if values.dtype != np.uint8:
                 return None
-            values = _ycbcr_to_rgb(values)
+            rgb = ycbcr.to_rgb(values[..., :3], page)
+            values = np.concatenate([rgb, values[..., 3:]], axis=-1)
         black, white = number_range(values[..., :inks], bits, notes)
     if photometric == _WHITE_IS_ZERO:
         black, white = white, black
@@ -249,6 +312,13 @@ def _samples(tiff: Any, page: Any, notes: list[str]) -> Samples | None:
         palette=palette,
         lab=lab,
     )
+
+
+def _in_file_order(values: npt.NDArray[Any], order: str) -> npt.NDArray[Any]:
+    """Order the bytes of integers of 24 bits as the file's own, which tifffile does not."""
+    if order == ">":
+        return values.byteswap()
+    return values >> 16 | values & 0xFF00 | (values & 0xFF) << 16
 
 
 def _alpha_channel(page: Any, inks: int, channels: int) -> int | None:
@@ -271,12 +341,6 @@ def _palette(page: Any) -> npt.NDArray[np.uint16]:
     """Return the colours (n, 3) of 16 bits; a map without a number above 255 is of 8."""
     colors = np.asarray(page.colormap, np.uint16).T
     return colors * np.uint16(257) if colors.max(initial=0) < 256 else colors
-
-
-def _ycbcr_to_rgb(values: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """ITU-R BT.601, full range, as TIFF 6.0, section 21, has it by default."""
-    rgb = np.asarray(Image.fromarray(np.ascontiguousarray(values[..., :3]), "YCbCr").convert("RGB"))
-    return np.concatenate([rgb, values[..., 3:]], axis=-1)
 
 
 def _check_whole(tiff: Any, page: Any) -> None:

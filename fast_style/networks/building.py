@@ -6,11 +6,12 @@ A second family of networks is a class with `spec()` in a file of its own, and a
 from collections.abc import Mapping
 from typing import Any
 
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import TransformerNet
 
 # What a description without a `kind` means: the first model files had one family to choose from.
 DEFAULT_KIND = "residual"
-KINDS: Mapping[str, type[TransformerNet]] = {DEFAULT_KIND: TransformerNet}
+KINDS: Mapping[str, type[TransformerNet]] = {DEFAULT_KIND: TransformerNet, "patch": PatchNet}
 
 
 def build_network(spec: Mapping[str, Any]) -> TransformerNet:

@@ -29,7 +29,7 @@ A strip is (rows, columns, channels): the channels-last layout of one image.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, cast
 
@@ -37,7 +37,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fast_style.devices import available_memory, exact_device, items_with_tf32
 from fast_style.images import to_float
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import (
     OUTPUT_SCALE,
     ConvBlock,
@@ -64,6 +66,11 @@ _STRIP_PIXELS = 1 << 17
 # they would leave holes of a tenth of it.
 _HUGE_PIXELS = 1 << 26
 _HUGE_BYTES = 1 << 25
+# A GPU has no such cache, and each operation is a launch that costs the same for any size: its
+# strips have this many pixels, or fewer where half of its free memory would not hold six float32
+# maps of a strip, which are about what there is between two held ones.
+_GPU_STRIP_PIXELS = 1 << 23
+_GPU_STRIP_MAPS = 6
 
 # The most rows that a layer reads beyond a strip.
 _MOST_MARGIN = 4
@@ -81,10 +88,10 @@ class StreamingTransformer:
     """Applies a trained `TransformerNet` to one image of any size, strip by strip.
 
     `dtype` is that of the feature maps; the first convolution is float32 and statistics are merged
-    in float64. `edge`: "none" yields the network's own result up to rounding; "reflect" its result
-    for the image with 8 mirrored pixels around it, which are cut off again. `wrap`: "x" joins the
-    left and the right of the image, "xy" the top and the bottom too; an edge that is joined must be
-    a multiple of 4, and at least 8.
+    in float64, on the CPU where the device has none. `edge`: "none" yields the network's own result
+    up to rounding; "reflect" its result for the image with 8 mirrored pixels around it, which are
+    cut off again. `wrap`: "x" joins the left and the right of the image, "xy" the top and the
+    bottom too; an edge that is joined must be a multiple of 4, and at least 8.
     """
 
     def __init__(
@@ -105,6 +112,7 @@ class StreamingTransformer:
             0 if self._around.columns else beyond,
         )
         self.device = device or torch.device("cpu")
+        self._exact = exact_device(self.device)
         self._width = network.width
         # nn.Sequential is not annotated with what it holds.
         encoder = cast(Iterable[ConvBlock], network.encoder)
@@ -119,9 +127,12 @@ class StreamingTransformer:
         self._decoder_border: Border = "replicate" if upsampling == "nearest" else "zeros"
         rewrite = partial(upsample_kernel, upsampling=upsampling)
         self._decoder = [self._layer(block.conv, block.norm, rewrite) for block in decoder]
-        self._head = self._layer(network.head, None, two_by_two_kernel)
+        # Both heads give squares of 2x2 pixels: from a map at full resolution, or at half of it.
+        if isinstance(network, PatchNet):
+            self._head = self._layer(network.head, None)
+        else:
+            self._head = self._layer(network.head, None, two_by_two_kernel, stride=2)
 
-    @torch.inference_mode()
     def strips(
         self, image: Tensor, *, height: int | None = None, recompute: bool = False
     ) -> Iterator[tuple[int, Tensor]]:
@@ -130,19 +141,25 @@ class StreamingTransformer:
         `image` is (3, H, W): floats in [0, 1], or integers as a file holds them. It is not read any
         more once the first strip has come, so its rows may then be overwritten. `height` is that of
         a strip in rows of the image and of what is around it, rounded up to 131,072 pixels (32 MB
-        of maps in huge images) and whole chunks; it changes no number. `recompute` computes the
-        maps at full resolution twice instead of holding them.
+        of maps in huge images) and whole chunks; it changes no number on a CPU. By default it is
+        the least there, and on a GPU what its memory allows. `recompute` computes the maps at full
+        resolution twice instead of holding them.
         """
+        strips = self._strips(image, height, recompute)
+        return items_with_tf32(strips, self.device, allowed=False)
+
+    @torch.inference_mode()
+    def _strips(
+        self, image: Tensor, height: int | None, recompute: bool
+    ) -> Iterator[tuple[int, Tensor]]:
         edge, side = self._edges
         rows, columns = image.shape[-2] + 2 * edge, image.shape[-1] + 2 * side
         for size, joined in ((rows, self._around.rows), (columns, self._around.columns)):
             if joined and stride_padding(size)[0]:
                 raise ValueError(f"an edge of {size} pixels is joined: use a multiple of 4, from 8")
-        least = _STRIP_PIXELS
-        if rows * columns > _HUGE_PIXELS:
-            least = max(least, _HUGE_BYTES // (self._width * self.dtype.itemsize))
-        plan = _Plan(rows, columns, height, least=least)
-        trunk = self._residual(self._encode(image, plan, recompute))
+        plan = _Plan(rows, columns, height, least=self._least_pixels(rows * columns, height))
+        chunks = _Chunks.of(plan, self._exact)
+        trunk = self._residual(self._encode(image, plan, chunks, recompute))
         for i, strip in enumerate(self._decode(trunk, recompute)):
             first, last = plan.rows(i)
             # A strip of a wide image may hold nothing but what is around it.
@@ -151,23 +168,36 @@ class StreamingTransformer:
                 visible = strip[top - first : bottom - first, side : columns - side]
                 yield top - edge, visible.permute(2, 0, 1)
 
+    def _least_pixels(self, pixels: int, height: int | None) -> int:
+        """Return the fewest pixels of a strip, for an image of `pixels`."""
+        if self.device.type != "cpu":
+            if height is not None:
+                return _STRIP_PIXELS
+            most = available_memory(self.device) // (2 * _GPU_STRIP_MAPS * 4 * self._width)
+            return max(_STRIP_PIXELS, min(_GPU_STRIP_PIXELS, most))
+        if pixels > _HUGE_PIXELS:
+            return max(_STRIP_PIXELS, _HUGE_BYTES // (self._width * self.dtype.itemsize))
+        return _STRIP_PIXELS
+
     def _layer(
         self,
         conv: nn.Conv2d,
         norm: InstanceNorm | None,
         rewrite: Callable[[Tensor], Tensor] = lambda kernel: kernel,
+        *,
+        stride: int | None = None,
     ) -> "_Layer":
-        kernel = conv.weight.detach().to(self.device, torch.float64)
+        kernel = conv.weight.detach().to(self._exact, torch.float64)
         if norm is None:
             assert conv.bias is not None
-            bias = conv.bias.detach().to(self.device, torch.float64)
-            kernel = _channels_last(rewrite(kernel * OUTPUT_SCALE))
-            return _Layer(kernel=kernel, stride=2, bias=bias * OUTPUT_SCALE)
-        gamma = norm.weight.detach().to(self.device, torch.float64)
-        beta = norm.bias.detach().to(self.device, torch.float64)
+            bias = conv.bias.detach().to(self._exact, torch.float64)
+            kernel = _channels_last(rewrite(kernel * OUTPUT_SCALE)).to(self.device)
+            return _Layer(kernel=kernel, stride=stride or 1, bias=bias * OUTPUT_SCALE)
+        gamma = norm.weight.detach().to(self._exact, torch.float64)
+        beta = norm.bias.detach().to(self._exact, torch.float64)
         kernel = kernel * torch.where(gamma < 0, -1.0, 1.0)[:, None, None, None]
         return _Layer(
-            kernel=_channels_last(rewrite(kernel)),
+            kernel=_channels_last(rewrite(kernel)).to(self.device),
             stride=conv.stride[0],
             # A channel whose scale is 0 takes part in the algebra with a tiny one.
             gamma=gamma.abs().clamp(min=1e-8),
@@ -175,30 +205,33 @@ class StreamingTransformer:
             eps=norm.eps,
         )
 
-    def _encode(self, image: Tensor, plan: "_Plan", recompute: bool) -> "_Stream":
+    def _encode(
+        self, image: Tensor, plan: "_Plan", chunks: "_Chunks", recompute: bool
+    ) -> "_Stream":
         """Run the encoder; return the residual stream at a quarter of the edge."""
-        conv1, conv2, conv3 = self._encoder
+        first, *others = self._encoder
         rows = _ImageRows(image, plan, self.device, edges=self._edges, around=self._around)
-        full = _Maps(
-            lambda i: _convolve(rows.strip(i), conv1.kernel),
+        # A first layer that is the only one makes the trunk, which is held in the maps' type.
+        dtype = torch.float32 if others else self.dtype
+        maps = _Maps(
+            lambda i: _convolve(rows.strip(i), first.kernel, stride=first.stride).to(dtype),
             len(plan),
             around=self._around,
-            chunk=plan.chunk,
-            hold=not recompute,
+            chunks=chunks.times(1 / first.stride),
+            hold=not (recompute and others),
         )
-        norm = full.normalization(conv1)
-        half = self._after(full, norm, conv2, margin=(1, 0))
-        norm = half.normalization(conv2)
-        trunk = self._after(half, norm, conv3, margin=(1, 0))
-        norm = trunk.normalization(conv3)
-        return _Stream.from_maps(trunk, norm, around=self._around)
+        norm = maps.normalization(first)
+        for layer in others:
+            maps = self._after(maps, norm, layer, margin=(1, 0))
+            norm = maps.normalization(layer)
+        return _Stream.from_maps(maps, norm, around=self._around)
 
     def _residual(self, stream: "_Stream") -> "_Stream":
         """Run the residual blocks; each branch is added while the next block reads the stream."""
         for layer1, layer2 in self._residual_blocks:
             kernel, bias = layer1.folded(stream.offset, self.dtype)
             read = partial(_read, stream, kernel, bias)
-            branch = _Maps(read, len(stream), around=self._around, chunk=stream.chunk)
+            branch = _Maps(read, len(stream), around=self._around, chunks=stream.chunks)
             norm = branch.normalization(layer1)
             branch = self._after(branch, norm, layer2, margin=(1, 1))
             stream.add_later(branch, branch.normalization(layer2))
@@ -206,37 +239,45 @@ class StreamingTransformer:
 
     def _decode(self, stream: "_Stream", recompute: bool) -> Iterator[Strip]:
         """Run the decoder and the head."""
-        (up1, up2), border = self._decoder, self._decoder_border
-        kernel, bias = up1.folded(stream.offset, self.dtype)
+        (first, *others), border = self._decoder, self._decoder_border
+        kernel, bias = first.folded(stream.offset, self.dtype)
         half = _Maps(
             lambda i: _to_space(_convolve(stream.take(i, border), kernel, bias)),
             len(stream),
             around=self._around,
-            chunk=2 * stream.chunk,
+            chunks=stream.chunks.times(2),
         )
-        norm1 = half.normalization(up1)
-        kernel2, bias2 = up2.folded(norm1.threshold, self.dtype, scale=norm1.scale)
-        full = _Maps(
-            lambda i: _to_space(
-                _convolve(half.activated(i, norm1, (1, 1), self.dtype, border), kernel2, bias2)
-            ),
-            len(half),
-            around=self._around,
-            chunk=2 * half.chunk,
-            hold=not recompute,
-        )
-        norm2 = full.normalization(up2)
-        kernel3, bias3 = self._head.folded(norm2.threshold, self.dtype, scale=norm2.scale)
-        margin = kernel3.shape[-1] // 2 - 1
+        maps, norm = half, half.normalization(first)
+        for layer in others:
+            maps = self._upsampled(maps, norm, layer, hold=not recompute)
+            norm = maps.normalization(layer)
+        kernel, bias = self._head.folded(norm.threshold, self.dtype, scale=norm.scale)
+        margin = (kernel.shape[-1] - self._head.stride) // 2
         # What the bias loses to the rounding of the maps' type would be a tint.
-        rest = 0.5 + (bias3 - bias3.to(self.dtype).double()).float()
-        for i in range(len(full)):
-            padded = full.activated(i, norm2, (margin, margin), self.dtype, consume=True)
+        rest = 0.5 + _like(bias - bias.to(self.dtype).double(), self._head.kernel)
+        for i in range(len(maps)):
+            padded = maps.activated(i, norm, (margin, margin), self.dtype, consume=True)
             half.forget_before(i)
-            squares = _convolve(padded, kernel3, bias3, 2).float() + rest
+            squares = _convolve(padded, kernel, bias, self._head.stride).float() + rest
             h, w, channels = squares.shape
             strip = squares.view(h, w, 2, 2, channels // 4).permute(0, 2, 1, 3, 4)
             yield strip.reshape(2 * h, 2 * w, channels // 4)
+
+    def _upsampled(
+        self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", *, hold: bool
+    ) -> "_Maps":
+        """Normalize, rectify and upsample maps, strip by strip as they are asked for."""
+        kernel, bias = layer.folded(norm.threshold, self.dtype, scale=norm.scale)
+        border = self._decoder_border
+        return _Maps(
+            lambda i: _to_space(
+                _convolve(maps.activated(i, norm, (1, 1), self.dtype, border), kernel, bias)
+            ),
+            len(maps),
+            around=self._around,
+            chunks=maps.chunks.times(2),
+            hold=hold,
+        )
 
     def _after(
         self, maps: "_Maps", norm: "_Normalization", layer: "_Layer", margin: tuple[int, int]
@@ -252,7 +293,7 @@ class StreamingTransformer:
             ),
             len(maps),
             around=self._around,
-            chunk=maps.chunk // layer.stride,
+            chunks=maps.chunks.times(1 / layer.stride),
         )
 
 
@@ -260,7 +301,7 @@ class StreamingTransformer:
 class _Layer:
     """A convolution and the instance norm after it, or the convolution's bias where none follows.
 
-    The kernel is float32 and channels-last, the rest float64.
+    The kernel is float32 and channels-last, the rest float64, where there is float64.
     """
 
     kernel: Tensor
@@ -277,9 +318,12 @@ class _Layer:
 
         The bias is computed from the rounded kernel and offset, so that large offsets cancel.
         """
-        kernel = self.kernel if scale is None else self.kernel * scale.float()[:, None, None]
+        kernel = self.kernel
+        if scale is not None:
+            kernel = kernel * _like(scale, kernel)[:, None, None]
         kernel = kernel.to(dtype)
-        bias = -(kernel.float().sum((2, 3)).double() @ offset.to(dtype).double())
+        sums = kernel.float().sum((2, 3)).to(offset.device)
+        bias = -(sums.double() @ offset.to(dtype).double())
         if self.bias is not None:
             bias = bias + self.bias.repeat(len(bias) // len(self.bias))
         return kernel, bias
@@ -321,8 +365,36 @@ class _Plan:
         return self._starts[i], [*self._starts[1:], self.total][i]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Chunks:
+    """The chunks of rows over which statistics are taken: how many rows each, and its share.
+
+    All have the same number of rows but the last one, so that strips of whole chunks follow each
+    other. The shares of the image, (chunks, 1) float64, are the same for maps of every size.
+    """
+
+    rows: int
+    shares: Tensor
+
+    @classmethod
+    def of(cls, plan: _Plan, exact: torch.device) -> "_Chunks":
+        """Return the chunks of the image's rows; `exact` is where float64 is computed."""
+        count = -(-plan.total // plan.chunk)
+        # A list of them would make a GPU wait for the host.
+        shares = torch.full((count, 1), plan.chunk / plan.total, device=exact, dtype=torch.float64)
+        shares[-1] = (plan.total - (count - 1) * plan.chunk) / plan.total
+        return cls(rows=plan.chunk, shares=shares)
+
+    def times(self, factor: float) -> "_Chunks":
+        """Return the chunks of maps that have `factor` times the rows."""
+        return replace(self, rows=int(self.rows * factor))
+
+
 class _ImageRows:
-    """The first convolution's input: strips of the image with reflected borders, centred."""
+    """The first convolution's input: strips of the image with reflected borders, centred.
+
+    An image is on the GPU that computes as a whole, and by its integers.
+    """
 
     def __init__(
         self,
@@ -333,31 +405,43 @@ class _ImageRows:
         edges: tuple[int, int],
         around: _Around,
     ) -> None:
-        self._image = image
+        self._image = image if device.type == "cpu" else on_device(image, device)
         self._plan = plan
         self._device = device
         self._margin = 4
-        self._row_index, self._column_index = (
+        indices = (
             _around_index(size, self._margin) if joined else _border_index(size, edge, self._margin)
             for size, edge, joined in zip(
                 image.shape[-2:], edges, (around.rows, around.columns), strict=True
             )
         )
+        self._row_index, self._column_index = (
+            index.to(self._image.device, non_blocking=True) for index in indices
+        )
 
     def strip(self, i: int) -> Strip:
         first, last = self._plan.rows(i)
-        rows = self._row_index[first : last + 2 * self._margin].to(self._image.device)
-        columns = self._column_index.to(self._image.device)
-        pixels = self._image.index_select(-2, rows).index_select(-1, columns).to(self._device)
+        rows = self._row_index[first : last + 2 * self._margin]
+        pixels = self._image.index_select(-2, rows).index_select(-1, self._column_index)
+        pixels = pixels.to(self._device)
         pixels = pixels if pixels.is_floating_point() else to_float(pixels)
         return (pixels.float() - 0.5).permute(1, 2, 0).contiguous()
+
+
+def on_device(image: Tensor, device: torch.device) -> Tensor:
+    """Return an image on a GPU: uint8 as it is, and all else, for which there are fewer kernels,
+    in float32.
+    """
+    if image.dtype != torch.uint8:
+        image = to_float(image).float()
+    return image.to(device)
 
 
 class _Maps:
     """The raw output of a convolution, computed strip by strip when first asked for.
 
     Where `hold` is false a strip is forgotten once it is used, and computed again the next time.
-    Statistics are taken over `chunk` rows at once.
+    Statistics are taken over `chunks`.
     """
 
     def __init__(
@@ -366,13 +450,13 @@ class _Maps:
         count: int,
         *,
         around: _Around,
-        chunk: int,
+        chunks: _Chunks,
         hold: bool = True,
     ) -> None:
         self._compute = compute
         self._count = count
         self._around = around
-        self.chunk = chunk
+        self.chunks = chunks
         self._hold = hold
         self._strips: dict[int, Strip] = {}
         # The first and the last rows, which meet where the image goes around.
@@ -397,16 +481,14 @@ class _Maps:
     def normalization(self, layer: _Layer) -> _Normalization:
         """Compute all strips, and from their statistics what the layer's norm does to them."""
         moments: list[tuple[Tensor, Tensor]] = []
-        counts: list[int] = []
         for i in range(self._count):
-            for rows in self.strip(i).split(self.chunk):
-                moments.append(_mean_and_variance(rows))
-                counts.append(rows.shape[0] * rows.shape[1])
+            moments.extend(_means_and_variances(self.strip(i), self.chunks.rows))
             if not self._hold:
                 self.forget_before(i + 1)
-        means = torch.stack([mean for mean, _ in moments]).double()
-        variances = torch.stack([variance for _, variance in moments]).double()
-        share = means.new_tensor(counts)[:, None] / sum(counts)
+        share = self.chunks.shares
+        means, variances = (
+            torch.cat(values).to(share.device).double() for values in zip(*moments, strict=True)
+        )
         mean = (share * means).sum(0)
         variance = (share * (variances + (means - mean).square())).sum(0)
         scale = layer.gamma / (variance + layer.eps).sqrt()
@@ -449,12 +531,12 @@ class _Stream:
     """The residual stream, updated in place: what is stored is the stream plus `offset`."""
 
     def __init__(
-        self, strips: Sequence[Strip], offset: Tensor, chunk: int, *, around: _Around
+        self, strips: Sequence[Strip], offset: Tensor, chunks: _Chunks, *, around: _Around
     ) -> None:
         self._strips: list[Strip | None] = list(strips)
         self._around = around
         self.offset = offset
-        self.chunk = chunk
+        self.chunks = chunks
         self._pending: tuple[_Maps, _Normalization] | None = None
         self._updated = len(strips)
         self._above: Tensor | None = None
@@ -467,10 +549,10 @@ class _Stream:
         strips = []
         for i in range(len(maps)):
             strip = maps.strip(i)
-            torch.maximum(strip, norm.threshold.to(strip), out=strip)
-            strips.append(strip.mul_(norm.scale.to(strip)))
+            torch.maximum(strip, _like(norm.threshold, strip), out=strip)
+            strips.append(strip.mul_(_like(norm.scale, strip)))
             maps.forget_before(i + 1)
-        return cls(strips, norm.scale * norm.threshold, maps.chunk, around=around)
+        return cls(strips, norm.scale * norm.threshold, maps.chunks, around=around)
 
     def __len__(self) -> int:
         return len(self._strips)
@@ -516,7 +598,7 @@ class _Stream:
         if self._pending:
             branch, norm = self._pending
             raw, strip = branch.strip(i), self._strip(i)
-            strip.flatten(1).addcmul_(raw.flatten(1), norm.scale.to(raw).repeat(raw.shape[1]))
+            strip.flatten(1).addcmul_(raw.flatten(1), _like(norm.scale, raw).repeat(raw.shape[1]))
             branch.forget_before(i + 1)
 
     def _strip(self, i: int) -> Strip:
@@ -530,7 +612,7 @@ def _read(stream: _Stream, kernel: Tensor, bias: Tensor, i: int) -> Strip:
 
 
 def _convolve(strip: Strip, kernel: Tensor, bias: Tensor | None = None, stride: int = 1) -> Strip:
-    bias = None if bias is None else bias.to(kernel.dtype)
+    bias = None if bias is None else _like(bias, kernel)
     maps = F.conv2d(strip.permute(2, 0, 1)[None], kernel, bias, stride)
     return maps[0].permute(1, 2, 0).contiguous()
 
@@ -550,15 +632,21 @@ def _to_space(cells: Strip) -> Strip:
     return pixels.view(2 * height, 2 * width, channels)
 
 
-def _mean_and_variance(strip: Strip) -> tuple[Tensor, Tensor]:
-    """(h, w, C) -> mean and variance of each channel, float32."""
-    if strip.device.type != "cpu":
-        variance, mean = torch.var_mean(strip.float(), (0, 1), correction=0)
-        return mean, variance
-    # The kernel of batch norm, many times faster here than var_mean.
-    maps = strip.permute(2, 0, 1)[None]
-    mean, variance = torch.batch_norm_update_stats(maps, None, None, 0.0)
-    return mean.float(), variance.float()
+def _means_and_variances(strip: Strip, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """(h, w, C) -> means and variances, float32, of `chunk` rows each: (1 or more chunks, C)."""
+    if strip.device.type == "cpu":
+        for rows in strip.split(chunk):
+            # The kernel of batch norm, many times faster here than var_mean.
+            mean, variance = torch.batch_norm_update_stats(
+                rows.permute(2, 0, 1)[None], None, None, 0.0
+            )
+            yield mean.float()[None], variance.float()[None]
+        return
+    whole = len(strip) // chunk * chunk
+    for chunks in (strip[:whole].unflatten(0, (-1, chunk)), strip[None, whole:]):
+        if chunks.numel():
+            variances, means = torch.var_mean(chunks.float(), (1, 2), correction=0)
+            yield means, variances
 
 
 def _pad(
@@ -587,7 +675,7 @@ def _pad(
     )
     # All rows without the border columns: a line of memory a row.
     inside = padded.flatten(1)[:, before * channels : (before + width) * channels]
-    floor = None if floor is None else floor.to(dtype).to(strip.dtype).repeat(width)
+    floor = None if floor is None else _like(floor.to(dtype), strip).repeat(width)
     for row, part in ((0, above), (before, strip), (before + height, below)):
         if part is None:
             continue
@@ -615,15 +703,16 @@ def _fill_border(
     by channel.
     """
     before, after = margin
+    zero = _like(zero, padded)
     for axis, border, first, last in ((0, borders[0], top, bottom), (1, borders[1], True, True)):
         lines = padded.transpose(0, axis)
         end = lines.shape[0] - after - 1
         for k in range(1, before + 1 if first else 1):
             source = {"replicate": before, "reflect": before + k, "around": end + 1 - k}
-            lines[before - k] = zero.to(lines) if border == "zeros" else lines[source[border]]
+            lines[before - k] = zero if border == "zeros" else lines[source[border]]
         for k in range(1, after + 1 if last else 1):
             source = {"replicate": end, "reflect": end - k, "around": before - 1 + k}
-            lines[end + k] = zero.to(lines) if border == "zeros" else lines[source[border]]
+            lines[end + k] = zero if border == "zeros" else lines[source[border]]
 
 
 def _border_index(size: int, edge: int, margin: int) -> Tensor:
@@ -647,3 +736,8 @@ def _around_index(size: int, margin: int) -> Tensor:
 
 def _channels_last(kernel: Tensor) -> Tensor:
     return kernel.float().contiguous(memory_format=torch.channels_last)
+
+
+def _like(values: Tensor, other: Tensor) -> Tensor:
+    """Return `values`, float64, in the type of `other` and where it is."""
+    return values.to(other.dtype).to(other.device)

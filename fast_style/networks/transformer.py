@@ -8,11 +8,12 @@ The layers are written in the form that runs fast, in the channels-last layout; 
 textbook layer that its docstring names, with the textbook layer's parameters.
 """
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 # "transposed" is what Johnson et al. have, and some other projects' networks; it leaves a
 # checkerboard, so networks trained here are "nearest".
@@ -34,6 +35,9 @@ class TransformerNet(nn.Module):
     many. 1,679,235 parameters at width 32, 424,899 at width 16.
     """
 
+    # The family's name in a config; a model file without one holds this family.
+    kind: ClassVar[str] = "residual"
+
     def __init__(
         self,
         width: int = 32,
@@ -47,20 +51,31 @@ class TransformerNet(nn.Module):
         self.width = width
         self.num_residual_blocks = num_residual_blocks
         self.upsampling = upsampling
-        self.encoder = nn.Sequential(
+        self.encoder = self._build_encoder()
+        self.residual_blocks = nn.Sequential(
+            *(ResidualBlock(4 * width) for _ in range(num_residual_blocks))
+        )
+        self.decoder = self._build_decoder()
+        # Johnson et al. end in a scaled tanh; a linear head keeps colours from going dull.
+        self.head = self._build_head()
+
+    def _build_encoder(self) -> nn.Sequential:
+        width = self.width
+        return nn.Sequential(
             ConvBlock(3, width, kernel_size=9),
             ConvBlock(width, 2 * width, kernel_size=3, stride=2),
             ConvBlock(2 * width, 4 * width, kernel_size=3, stride=2),
         )
-        self.residual_blocks = nn.Sequential(
-            *(ResidualBlock(4 * width) for _ in range(num_residual_blocks))
+
+    def _build_decoder(self) -> nn.Sequential:
+        width = self.width
+        return nn.Sequential(
+            UpsampleBlock(4 * width, 2 * width, self.upsampling),
+            UpsampleBlock(2 * width, width, self.upsampling),
         )
-        self.decoder = nn.Sequential(
-            UpsampleBlock(4 * width, 2 * width, upsampling),
-            UpsampleBlock(2 * width, width, upsampling),
-        )
-        # Johnson et al. end in a scaled tanh; a linear head keeps colours from going dull.
-        self.head = nn.Conv2d(width, 3, kernel_size=9)
+
+    def _build_head(self) -> nn.Conv2d:
+        return nn.Conv2d(self.width, 3, kernel_size=9)
 
     def spec(self) -> dict[str, Any]:
         """Return the description from which `networks.building` builds this network again."""
@@ -75,7 +90,7 @@ class TransformerNet(nn.Module):
         # Photos have mean and spread; centred input keeps low precision precise.
         x = pad_to_stride(images - 0.5).contiguous(memory_format=torch.channels_last)
         x = self.decoder(self.residual_blocks(self.encoder(x)))
-        x = _reflect(x, self.head.kernel_size[0] // 2)
+        x = reflect(x, self.head.kernel_size[0] // 2)
         x = conv2d_two_by_two(x, self.head.weight, self.head.bias) * OUTPUT_SCALE + 0.5
         return x[..., :height, :width]
 
@@ -89,7 +104,7 @@ class ConvBlock(nn.Module):
         self.norm = InstanceNorm(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv(_reflect(x, self.conv.kernel_size[0] // 2))
+        x = self.conv(reflect(x, self.conv.kernel_size[0] // 2))
         return F.relu(self.norm(x), inplace=True)
 
 
@@ -104,8 +119,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = InstanceNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(_reflect(x, 1))), inplace=True)
-        return x + self.norm2(self.conv2(_reflect(y, 1)))
+        y = F.relu(self.norm1(self.conv1(reflect(x, 1))), inplace=True)
+        return x + self.norm2(self.conv2(reflect(y, 1)))
 
 
 class UpsampleBlock(nn.Module):
@@ -143,7 +158,10 @@ class InstanceNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type != "cpu":
-            return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+            normalized = F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+            if _is_eager_cuda(x):  # it is NCHW, which all that follows would have to copy
+                normalized = normalized.contiguous(memory_format=torch.channels_last)
+            return normalized
         return torch.cat([self._normalize_one(image) for image in x.split(1)])
 
     def _normalize_one(self, image: Tensor) -> Tensor:
@@ -193,6 +211,8 @@ def upsample_kernel(weight: Tensor, upsampling: Upsampling = "nearest") -> Tenso
         "nearest"       (w0 + w1) u + w2 l   and   w0 u + (w1 + w2) l
         "transposed"    w2 u + w0 l          and   w1 l
     """
+    if weight.device.type != "cpu":
+        return _upsample_kernel_on_device(weight, upsampling)
     taps = {
         "nearest": [[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]],
         "transposed": [[[0, 0, 1], [1, 0, 0]], [[0, 0, 0], [0, 1, 0]]],
@@ -200,6 +220,23 @@ def upsample_kernel(weight: Tensor, upsampling: Upsampling = "nearest") -> Tenso
     matrix = weight.new_tensor(taps[upsampling])
     kernel = torch.einsum("aik,bjl,dckl->abdcij", matrix, matrix, weight)
     return kernel.reshape(-1, weight.shape[1], 2, 2)
+
+
+def _upsample_kernel_on_device(weight: Tensor, upsampling: Upsampling) -> Tensor:
+    """Compute `upsample_kernel` of slices alone.
+
+    A constant from the host would make it wait for a GPU at every step, and forbids CUDA graphs.
+    The sums are those of `upsample_kernel` in another order: the CPU keeps its own bits.
+    """
+    for dim in (2, 3):
+        first, middle, last = weight.unbind(dim)
+        if upsampling == "nearest":
+            taps = [first + middle, last, first, middle + last]
+        else:
+            taps = [last, first, torch.zeros_like(middle), middle]
+        weight = torch.stack(taps, dim)
+    squares = weight.unflatten(2, (2, 2)).unflatten(4, (2, 2))  # (D, C, a, i, b, j)
+    return squares.permute(2, 4, 0, 1, 3, 5).reshape(-1, weight.shape[1], 2, 2)
 
 
 def conv2d_two_by_two(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -235,12 +272,78 @@ def conv2d_channels_last(
 
 def replicate_one(x: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, C, H+2, W+2): replication padding by 1."""
+    if _is_eager_cuda(x):
+        return _pad_pixels(x, 1, "replicate")
+    if _is_slow_in_torch(x):
+        return cast(Tensor, _Mirror.apply(x, 1, 0))
     x = torch.cat([x[..., :1], x, x[..., -1:]], dim=-1)
     return torch.cat([x[..., :1, :], x, x[..., -1:, :]], dim=-2)
 
 
-def _reflect(x: Tensor, padding: int) -> Tensor:
+def reflect(x: Tensor, padding: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, H+2P, W+2P): reflection padding by P."""
+    if _is_eager_cuda(x):
+        return _pad_pixels(x, padding, "reflect")
+    if _is_slow_in_torch(x):
+        return cast(Tensor, _Mirror.apply(x, padding, 1))
     return F.pad(x, (padding,) * 4, mode="reflect")
+
+
+def _pad_pixels(x: Tensor, padding: int, mode: str) -> Tensor:
+    """(N, C, H, W) -> (N, C, H+2P, W+2P), channels-last.
+
+    CUDA's kernels for images yield NCHW, which convolutions would copy back. Pixels in the
+    channels-last layout are a volume (H, W, C) to its kernels for volumes, of which C stays.
+    """
+    volume = x.permute(0, 2, 3, 1).unsqueeze(1)
+    padded = F.pad(volume, (0, 0, *(padding,) * 4), mode=mode)
+    return padded.squeeze(1).permute(0, 3, 1, 2)
+
+
+def _is_eager_cuda(x: Tensor) -> bool:
+    """Whether layouts are the program's to keep: the compiler has its own mind about them."""
+    return x.is_cuda and not torch.compiler.is_compiling()
+
+
+def _is_slow_in_torch(x: Tensor) -> bool:
+    """Whether torch pads in float32 and copies there and back: on a CPU, under autocast."""
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16
+
+
+class _Mirror(torch.autograd.Function):
+    """(N, C, H, W) -> (N, C, H + 2 P, W + 2 P): P mirrored pixels around the map.
+
+    The outermost `inset` pixels are left out: reflection padding is an inset of 1; with 0 a padding
+    by one pixel is replication.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, padding: int, inset: int) -> Tensor:
+        ctx.padding, ctx.inset = p, k = padding, inset
+        n, c, h, w = x.shape
+        padded = torch.empty(
+            (n, c, h + 2 * p, w + 2 * p), dtype=x.dtype, memory_format=torch.channels_last
+        )
+        padded[..., p:-p, p:-p] = x
+        padded[..., p:-p, :p] = x[..., k : p + k].flip(-1)
+        padded[..., p:-p, -p:] = x[..., w - p - k : w - k].flip(-1)
+        padded[..., :p, :] = padded[..., p + k : 2 * p + k, :].flip(-2)
+        padded[..., -p:, :] = padded[..., h - k : h + p - k, :].flip(-2)
+        return padded
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        p, k = ctx.padding, ctx.inset
+        rows = gradient[..., p:-p, :].clone(memory_format=torch.channels_last)
+        h = rows.shape[-2]
+        rows[..., k : p + k, :] += gradient[..., :p, :].flip(-2)
+        rows[..., h - p - k : h - k, :] += gradient[..., -p:, :].flip(-2)
+        folded = rows[..., p:-p].clone(memory_format=torch.channels_last)
+        w = folded.shape[-1]
+        folded[..., k : p + k] += rows[..., :p].flip(-1)
+        folded[..., w - p - k : w - k] += rows[..., -p:].flip(-1)
+        return folded, None, None
 
 
 def _repeat(bias: Tensor | None, times: int) -> Tensor | None:

@@ -69,6 +69,7 @@ def build_objective(
         content_weight=raw.content_weight,
         style_weight=raw.style_weight,
         tv_weight=raw.tv_weight,
+        stability_weight=raw.stability_weight,
         style_shares=shares,
         **_present(raw, _LOSS_VARIANTS),
     )

@@ -8,10 +8,12 @@ and s (style) in [0, 1]:
 * style loss: sum over layers of w_l mean((G_l(y) - G_l(s))^2)      (eq. 4, as a mean)
   with the Gram matrix G = F F^T / (C H W)                          (eq. 3)
 * total variation: mean squared difference of neighbouring pixels, down plus across
+* stability loss, of training alone: what `stability` defines
 
-The total is content_weight, style_weight and tv_weight times these. A weight means nothing without
-these choices: scaling the loss network's input by a scales the content loss by a^2 and the style
-loss by a^4. They are fixed; a change of one is a change of *Numerics* in the CHANGELOG.
+The total is content_weight, style_weight, tv_weight and stability_weight times these. A weight
+means nothing without these choices: scaling the loss network's input by a scales the content loss
+by a^2 and the style loss by a^4. They are fixed; a change of one is a change of *Numerics* in the
+CHANGELOG.
 
 Other systems chose otherwise: sums instead of means, Gram matrices divided by something else or by
 nothing, other total variations. The optimisation baseline's recipes name these; training does not.
@@ -22,6 +24,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -37,24 +40,43 @@ Variation = Literal["squared", "absolute", "power"]
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """The weighted terms of the objective, scalars, as averages over the batch."""
+    """The weighted terms of the objective, scalars, as averages over the batch.
+
+    `stability` is None where pictures were not compared with those of a disturbed photo.
+    """
 
     content: Tensor
     style: Tensor
     tv: Tensor
+    stability: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
-        """The perceptual loss: the sum of the terms."""
-        return self.content + self.style + self.tv
+        """The sum of the terms: without a stability loss, the perceptual loss."""
+        perceptual = self.content + self.style + self.tv
+        return perceptual if self.stability is None else perceptual + self.stability
+
+    @classmethod
+    def mean(cls, several: Sequence["Losses"]) -> "Losses":
+        """Return the terms' means over several batches of one size, detached."""
+        terms = several[0].items().keys() - {"total"}
+        return cls(
+            **{term: torch.stack([one.items()[term] for one in several]).mean() for term in terms}
+        )
 
     def items(self) -> dict[str, Tensor]:
-        """Return every term, detached, by the name under which it is reported (`TERMS`)."""
-        return {name: getattr(self, name).detach() for name in TERMS}
+        """Return every term that there is, detached, by the name under which it is reported."""
+        terms = {name: getattr(self, name) for name in (*TERMS, STABILITY)}
+        return {name: term.detach() for name, term in terms.items() if term is not None}
 
 
-# The names of the terms and of their sum, as reports and files have them.
-TERMS = (*(term.name for term in fields(Losses)), "total")
+# The term that only some runs have, and the names of the others and of the sum, as reports and
+# files have them.
+STABILITY = "stability"
+TERMS = (*(term.name for term in fields(Losses) if term.name != STABILITY), "total")
+# Since 2.8 PyTorch's CUDA can return the sums of half-precision products, which are exact, in
+# float32, so that no float32 copy of the feature maps is needed.
+_SUMS_IN_FLOAT32 = hasattr(torch.ops.aten.bmm, "dtype")
 
 
 def gram_matrix(features: Tensor, *, divisor: float | None = None) -> Tensor:
@@ -82,6 +104,9 @@ class _Gram(torch.autograd.Function):
     def forward(ctx: Any, pixels: Tensor, divisor: float) -> Tensor:
         ctx.save_for_backward(pixels)
         ctx.divisor = divisor
+        is_half_on_cuda = pixels.is_cuda and pixels.dtype != torch.float32
+        if is_half_on_cuda and _SUMS_IN_FLOAT32 and not torch.compiler.is_compiling():
+            return torch.bmm(pixels.mT, pixels, out_dtype=torch.float32) / divisor
         pixels = pixels.float()
         return pixels.transpose(1, 2) @ pixels / divisor
 
@@ -160,6 +185,7 @@ class PerceptualLoss:
         content_weight: float = 1.0,
         style_weight: float = 5.0,
         tv_weight: float = 0.0,
+        stability_weight: float = 0.0,
         style_shares: Sequence[float] | None = None,
         style_statistic: StyleStatistic = "gram",
         content_reduction: Reduction = "mean",
@@ -172,6 +198,7 @@ class PerceptualLoss:
         self.content_weight = content_weight
         self.style_weight = style_weight
         self.tv_weight = tv_weight
+        self.stability_weight = stability_weight
         self.style_statistic = style_statistic
         self.content_reduction = content_reduction
         self.style_reduction = style_reduction
@@ -183,8 +210,17 @@ class PerceptualLoss:
         """(N, 3, H, W) in [0, 1] -> the feature maps that the content loss compares with."""
         return self.features(content, self.content_layers)
 
-    def __call__(self, stylized: Tensor, content_targets: Mapping[str, Tensor]) -> Losses:
-        """Evaluate the weighted terms at (N, 3, H, W) stylized images."""
+    def __call__(
+        self,
+        stylized: Tensor,
+        content_targets: Mapping[str, Tensor],
+        *,
+        instability: Tensor | None = None,
+    ) -> Losses:
+        """Evaluate the weighted terms at (N, 3, H, W) stylized images.
+
+        `instability` is the stability loss, a scalar, where it is known (`Disturbance`).
+        """
         maps = self.features(stylized, {**self.content_layers, **self.style_layers})
         content = sum(
             (
@@ -210,6 +246,7 @@ class PerceptualLoss:
             content=self.content_weight * content,
             style=self.style_weight * style,
             tv=self.tv_weight * tv,
+            stability=None if instability is None else self.stability_weight * instability,
         )
 
     @torch.no_grad()
@@ -256,5 +293,7 @@ def layers_of(features: VGGFeatures, layers: Mapping[str, float]) -> dict[str, f
 
 def _squared_error(a: Tensor, b: Tensor, reduction: Reduction) -> Tensor:
     """(N, ...) and (N or 1, ...) -> scalar: mean, or the average over the batch of the sum."""
+    if a.is_cuda and reduction == "mean":  # the same in three launches less, and more backward
+        return F.mse_loss(a.float(), b.float().expand_as(a))
     squared = (a.float() - b.float()).square()
     return squared.mean() if reduction == "mean" else squared.sum() / len(squared)

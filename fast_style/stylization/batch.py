@@ -1,15 +1,19 @@
 """Stylizing many image files, while the next one is read and the last one is written."""
 
 import io
+import os
 import sys
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 from typing import BinaryIO
 
+import torch
 from torch import Tensor
 
 from fast_style.devices import is_memory_error
@@ -24,6 +28,7 @@ from fast_style.images import (
     set_depth,
     write_picture,
 )
+from fast_style.memory import available_ram
 from fast_style.remote import is_remote, shown
 from fast_style.stylization import Stylizer, begin_picture
 from fast_style.stylization.jobs import STREAM, Job
@@ -32,6 +37,8 @@ from fast_style.stylization.outputs import Result, Saving, made_of
 
 # A picture on its way, which is None once it has failed, and its mask.
 _Stage = tuple[Picture | None, Tensor | None, Result]
+# What a thread beside a GPU may hold: a picture of 100 megapixels, decoded and encoded.
+_BYTES_A_THREAD = 1 << 30
 
 
 def run_jobs(
@@ -40,27 +47,42 @@ def run_jobs(
     """Stylize in order, and yield a result for each; one that fails does not stop the rest.
 
     A picture is written while its last rows are stylized, where its format allows, and while the
-    next is. At most three are held. Closing the generator, or Ctrl-C, waits for the file that is
-    being written.
+    next is. At most three are held on a CPU; beside a GPU, which `_threads` serve, one more for
+    each further thread. Closing the generator, or Ctrl-C, waits for the files that are being
+    written.
     """
     if not jobs:
         return
+    beside = _threads(stylizer.device)
     # The first is read and the last written here, not in threads: there is little work to overlap,
     # and what a thread frees, glibc keeps for that thread alone.
     stage = _read(jobs[0], saving)
-    writing: Future[Result] | None = None
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
-        for job in jobs[1:]:
-            reading = reader.submit(_read, job, saving)
-            begun = _stylize(stylizer, *stage, saving, writer)
-            if writing:
-                yield writing.result()
-            writing = begun
-            stage = reading.result()
+    unread = iter(jobs[1:])
+    reading: deque[Future[_Stage]] = deque()
+    writing: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(beside) as reader, ThreadPoolExecutor(beside) as writer:
+        reading.extend(reader.submit(_read, job, saving) for job in islice(unread, beside))
+        while reading:
+            writing.append(_stylize(stylizer, *stage, saving, writer))
+            if len(writing) > beside:
+                yield writing.popleft().result()
+            stage = reading.popleft().result()
+            reading.extend(reader.submit(_read, job, saving) for job in islice(unread, 1))
         last = _stylize(stylizer, *stage, saving, None)
-        if writing:
-            yield writing.result()
+        for written in writing:
+            yield written.result()
     yield last.result()
+
+
+def _threads(device: torch.device) -> int:
+    """Return the number of threads that read, and of those that write.
+
+    One of each keeps up with a CPU. A GPU is faster than a core decodes and encodes, so all cores
+    share that work, as far as there is memory for two large pictures a thread.
+    """
+    if device.type == "cpu":
+        return 1
+    return max(1, min((os.cpu_count() or 1) // 2, available_ram() // _BYTES_A_THREAD, 8))
 
 
 class _Rows:

@@ -1,11 +1,13 @@
 """What a person may vary in a stylized image, beside its style: its colours, its strokes' size."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fast_style.devices import exact_device
 from fast_style.images import from_float, to_float
 from fast_style.networks.streaming import Wrap
 
@@ -24,8 +26,7 @@ def with_luma_of(stylized: Tensor, content: Tensor) -> Tensor:
 
     Adding the same to R, G and B changes luma alone.
     """
-    weights = stylized.new_tensor(_LUMA)[:, None, None]
-    change = ((stylized - content) * weights).sum(-3, keepdim=True)
+    change = ((stylized - content) * _luma_weights(stylized)).sum(-3, keepdim=True)
     return (content + change).clamp(0, 1)
 
 
@@ -47,25 +48,35 @@ class Recolor:
         mean, covariance = _color_moments(output)
         transform = _square_root(self._covariance) @ _square_root(covariance, inverse=True)
         offset = self._mean - transform @ mean
+        transform, offset = (x.float().to(output.device) for x in (transform, offset))
         for first in range(0, output.shape[-2], _BAND_ROWS):
             span = slice(first, first + _BAND_ROWS)
             pixels, photo = to_float(output[:, span]), to_float(content[:, span])
-            moved = torch.einsum("ij,jhw->ihw", transform.float(), pixels)
-            moved = (moved + offset.float()[:, None, None]).clamp(0, 1)
+            moved = torch.einsum("ij,jhw->ihw", transform, pixels)
+            moved = (moved + offset[:, None, None]).clamp(0, 1)
             weights = None if mask is None else mask[span]
             output[:, span] = like(blend(photo, moved, weights), output)
 
 
+def _luma_weights(image: Tensor) -> Tensor:
+    """Return (3, 1, 1): the shares of R, G and B in luma, where `image` is."""
+    # Made there it would be a constant from the host too, but one that a GPU is waited for.
+    weights = torch.tensor(_LUMA, dtype=image.dtype)[:, None, None]
+    return weights.to(image.device, non_blocking=True)
+
+
 def _color_moments(image: Tensor) -> tuple[Tensor, Tensor]:
-    """(3, H, W) -> mean (3) and covariance (3, 3) of its pixels, float64."""
-    total, products = torch.zeros(3).double(), torch.zeros(3, 3).double()
+    """(3, H, W) -> mean (3) and covariance (3, 3) of its pixels, float64, on the CPU."""
+    exact = exact_device(image.device)
+    total = torch.zeros(3, device=exact, dtype=torch.float64)
+    products = torch.zeros(3, 3, device=exact, dtype=torch.float64)
     for rows in image.split(_BAND_ROWS, dim=-2):
-        pixels = to_float(rows).flatten(1).cpu().double()
+        pixels = to_float(rows).flatten(1).to(exact).double()
         total += pixels.sum(1)
         products += pixels @ pixels.T
     count = image.shape[-1] * image.shape[-2]
-    mean = total / count
-    return mean, products / count - torch.outer(mean, mean)
+    mean = total.cpu() / count
+    return mean, products.cpu() / count - torch.outer(mean, mean)
 
 
 def _square_root(covariance: Tensor, *, inverse: bool = False) -> Tensor:
@@ -90,40 +101,56 @@ def upsample_along_edges(
     in a guided filter (He & Sun 2015, arXiv:1505.00996), which alone would smooth strokes away.
     """
     around_rows, around_columns = "y" in wrap, "x" in wrap
-    weights = content.new_tensor(_LUMA)[:, None, None]
+    weights = _luma_weights(content)
     guide = (content * weights).sum(0, keepdim=True)
     slope = _slope_locally(guide, stylized, wrap=wrap).clamp(-_MOST_DETAIL, _MOST_DETAIL)
     maps = torch.cat([stylized, guide, slope])
     height, width = image.shape[-2:]
-    columns = _taps(maps.shape[-1], width, range(width), around=around_columns)
+    index, column_shares = _taps(maps.shape[-1], width, range(width))
+    columns = _inside(index, maps.shape[-1], around=around_columns)
     for first in range(0, height, _BAND_ROWS):
         last = min(first + _BAND_ROWS, height)
-        index, shares = _taps(maps.shape[-2], height, range(first, last), around=around_rows)
-        needed = index.unique()
-        band = _weighted(maps.index_select(1, needed.to(maps.device)), 2, *columns)
-        band = _weighted(band, 1, torch.searchsorted(needed, index), shares)
+        index, shares = _taps(maps.shape[-2], height, range(first, last))
+        reach = _reach(maps.shape[-2], height, range(first, last))
+        rows = _inside(reach, maps.shape[-2], around=around_rows).to(maps.device, non_blocking=True)
+        band = _weighted(maps.index_select(1, rows), 2, columns, column_shares)
+        band = _weighted(band, 1, index - reach[0], shares)
         luma = (to_float(image[:, first:last]) * weights).sum(0, keepdim=True)
         yield first, band[:3] + band[4:] * (luma - band[3:4])
 
 
-def _taps(size: int, new_size: int, lines: range, *, around: bool) -> tuple[Tensor, Tensor]:
+def _taps(size: int, new_size: int, lines: range) -> tuple[Tensor, Tensor]:
     """Return the four lines of an edge that each of `lines` is made of when it grows, and shares.
 
-    Their kernel is that of Mitchell & Netravali (1988), B = C = 1/3: sharper ones leave stairs on
-    strokes of one pixel.
+    There may be lines beyond the edge's ends (see `_inside`). The kernel is that of Mitchell &
+    Netravali (1988), B = C = 1/3: sharper ones leave stairs on strokes of one pixel.
     """
     center = (torch.arange(lines.start, lines.stop).double() + 0.5) * (size / new_size) - 0.5
     index = center.floor()[:, None] + torch.arange(-1, 3)
     t = (center[:, None] - index).abs()
     near = (7 * t**3 - 12 * t**2 + 16 / 3) / 6
     far = (-7 / 3 * t**3 + 12 * t**2 - 20 * t + 32 / 3) / 6
-    lines_of = index.long().remainder(size) if around else index.long().clamp(0, size - 1)
-    return lines_of, torch.where(t < 1, near, far)
+    return index.long(), torch.where(t < 1, near, far)
+
+
+def _reach(size: int, new_size: int, lines: range) -> Tensor:
+    """Return all lines that `_taps` names, in order."""
+    # In numbers of Python: those of a tensor would have to be read.
+    before, after = (
+        math.floor((line + 0.5) * (size / new_size) - 0.5) for line in (lines[0], lines[-1])
+    )
+    return torch.arange(before - 1, after + 3)
+
+
+def _inside(index: Tensor, size: int, *, around: bool) -> Tensor:
+    """Return lines of an edge for those beyond its ends: the outermost, or from the other end."""
+    return index.remainder(size) if around else index.clamp(0, size - 1)
 
 
 def _weighted(maps: Tensor, dim: int, index: Tensor, shares: Tensor) -> Tensor:
     """Sum lines of (C, h, w) along `dim`: `index` and `shares` are (new lines, taps)."""
-    index, shares = index.to(maps.device), shares.float().to(maps.device)
+    index = index.to(maps.device, non_blocking=True)
+    shares = shares.float().to(maps.device, non_blocking=True)
     shape = (-1, 1) if dim == 1 else (-1,)
     total = maps.index_select(dim, index[:, 0]) * shares[:, 0].view(shape)
     for k in range(1, index.shape[1]):

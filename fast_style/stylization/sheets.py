@@ -29,6 +29,8 @@ _LINE_HEIGHT = 22
 _INK = (40, 40, 40)
 _PALE = (200, 200, 200)
 
+# A label and its picture.
+_Cell = tuple[str, Tensor]
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -43,13 +45,25 @@ def contact_sheet(
     A row for each photo; a single photo's pictures are arranged near a square. `masks`, one for
     each photo or none at all, are those of `Stylizer`.
     """
-    cells = []
-    for (name, photo), mask in zip(photos, masks or [None] * len(photos), strict=True):
-        cells.append((name, photo))
-        cells += [(label, stylizer(photo, mask=mask)) for label, stylizer in stylizers]
-    per_row = len(stylizers) + 1
-    columns = math.ceil(math.sqrt(per_row)) if len(photos) == 1 else per_row
-    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    given = masks or [None] * len(photos)
+    pairs = zip(photos, given, strict=True)
+    return _arranged([_cells(name, photo, stylizers, mask) for (name, photo), mask in pairs])
+
+
+def _cells(
+    name: str, photo: Tensor, stylizers: Sequence[tuple[str, Stylizer]], mask: Tensor | None
+) -> list[_Cell]:
+    pictures = [(label, stylizer(photo, mask=mask)) for label, stylizer in stylizers]
+    return [(name, photo), *pictures]
+
+
+def _arranged(photos: Sequence[list[_Cell]]) -> Tensor:
+    """Each photo's cells -> (3, H, W)."""
+    rows = list(photos)
+    if len(rows) == 1:
+        cells = rows[0]
+        columns = math.ceil(math.sqrt(len(cells)))
+        rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
     return to_float(image_to_tensor(_paste(rows)))
 
 
@@ -65,20 +79,23 @@ def save_contact_sheet(
 ) -> int:
     """Write the contact sheet of image files at this long edge; return how many it shows.
 
-    `mask_of` returns the path of a photo's mask. A photo that cannot be read, or its mask, is left
-    out, and `on_error` gets its error; without any no sheet is written. Raises ImageError.
+    `mask_of` returns the path of a photo's mask. A photo that cannot be read or stylized, or whose
+    mask cannot be read, is left out, and `on_error` gets its error; without any no sheet is
+    written. Raises ImageError.
     """
+    photos = []
     try:
-        photos, masks = [], []
         for path in paths:
             try:
                 photo = to_float(image_to_tensor(open_rgb(path, at_least=edge)))
                 photo = resize_long_edge(photo, edge)
-                masks.append(_mask(mask_of(path), path, photo) if mask_of else None)
-                photos.append((path.name, photo))
-            except ImageError as error:
-                on_error(error)
-        sheet = contact_sheet(photos, stylizers, masks=masks) if photos else None
+                mask = _mask(mask_of(path), path, photo) if mask_of else None
+                photos.append(_cells(path.name, photo, stylizers, mask))
+            except Exception as error:  # of this photo: the others go on
+                if is_memory_error(error):
+                    raise
+                on_error(_error_of(path, error))
+        sheet = _arranged(photos) if photos else None
     except (MemoryError, RuntimeError) as error:
         if not is_memory_error(error):
             raise
@@ -86,6 +103,13 @@ def save_contact_sheet(
     if sheet is not None:
         save_image(sheet, output, quality=quality)
     return len(photos)
+
+
+def _error_of(path: Path, error: Exception) -> ImageError:
+    if isinstance(error, ImageError):
+        return error
+    reason = " ".join(str(error).split())
+    return ImageError(f"{path}: cannot be stylized: {type(error).__name__}: {reason}")
 
 
 def _mask(mask: Path, path: Path, photo: Tensor) -> Tensor:
@@ -141,7 +165,7 @@ def comparison_sheet(
     return to_float(image_to_tensor(sheet))
 
 
-def _paste(rows: Sequence[Sequence[tuple[str, Tensor]]]) -> Image.Image:
+def _paste(rows: Sequence[Sequence[_Cell]]) -> Image.Image:
     """Paste rows of labelled pictures, each column as wide as its widest."""
     width = max(picture.shape[-1] for row in rows for _, picture in row)
     heights = [max(picture.shape[-2] for _, picture in row) for row in rows]

@@ -4,6 +4,7 @@ What a person may want to vary, how strong, which colours, how large the strokes
 strip by strip like the network itself.
 """
 
+import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +19,15 @@ from PIL import Image
 from torch import Tensor
 
 from fast_style.checkpoints.files import Model, find_model, load_model
-from fast_style.devices import Precision, available_memory, resolve_device, resolve_precision
+from fast_style.devices import (
+    Arriving,
+    Precision,
+    available_memory,
+    is_memory_error,
+    release_cached_memory,
+    resolve_device,
+    resolve_precision,
+)
 from fast_style.errors import UserError
 from fast_style.images import (
     Picture,
@@ -35,7 +44,13 @@ from fast_style.images import (
     to_linear_light,
     write_picture,
 )
-from fast_style.networks.streaming import EDGE_PIXELS, Edge, StreamingTransformer, Wrap
+from fast_style.networks.streaming import (
+    EDGE_PIXELS,
+    Edge,
+    StreamingTransformer,
+    Wrap,
+    on_device,
+)
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization.arrays import (
     Given,
@@ -61,8 +76,12 @@ PreserveColor = Literal["off", "luma", "histogram"]
 
 # Bytes a pixel and channel of width, float32, that the maps at full resolution take when held.
 _HELD_BYTES = 8
-# The most bytes of such maps that are held, which saves an eighth of the time.
+# The most bytes of such maps that are held on a CPU, which saves an eighth of the time.
 _MOST_HELD = 1 << 30
+# The rows of a strip after an image has not fit into memory.
+_FEWEST_ROWS = 64
+
+log = logging.getLogger(__name__)
 
 
 class Stylizer:
@@ -198,26 +217,53 @@ class Stylizer:
             shift = anchor(image, rows=self._wrap == "xy")
             image = rolled(image, shift)
             weights = None if weights is None else rolled(weights, shift)
-        recolor = Recolor(image) if self._preserve_color == "histogram" else None
         # Histogram matching comes back to the photo when the whole result is known.
-        in_place = not image.is_floating_point() and recolor is None
+        in_place = not image.is_floating_point() and self._preserve_color != "histogram"
         output = image if in_place else torch.empty_like(image)
-        return output, unrolled(output, self._rows(image, output, recolor, weights), shift)
+        if self.device.type == "cpu":
+            rows = self._rows(image, output, weights)
+        else:
+            rows = self._rows_from_device(image, output, weights)
+        return output, unrolled(output, rows, shift)
 
     @torch.inference_mode()
-    def _rows(
-        self, image: Tensor, output: Tensor, recolor: Recolor | None, mask: Tensor | None
-    ) -> Iterator[slice]:
+    def _rows(self, image: Tensor, output: Tensor, mask: Tensor | None) -> Iterator[slice]:
+        """Stylize `image` into `output`, which is where it is; yield spans of rows as they end."""
+        recolor = Recolor(image) if self._preserve_color == "histogram" else None
         for first, strip in self._strips(image):
             rows = slice(first, first + strip.shape[-2])
-            content = to_float(image[:, rows])
             weights = None if mask is None else mask[rows]
-            output[:, rows] = like(self._finish(content, strip.to(content.device), weights), image)
+            finished = self._finish(image[:, rows], strip.to(image.device), weights)
+            output[:, rows] = like(finished, image)
             if not recolor:
                 yield rows
         if recolor:
             recolor.apply(output, image, self._blend, mask)
             yield slice(0, output.shape[-2])
+
+    @torch.inference_mode()
+    def _rows_from_device(
+        self, image: Tensor, output: Tensor, mask: Tensor | None
+    ) -> Iterator[slice]:
+        """Do what `_rows` does on a GPU: the photo goes there once, the rows come back finished."""
+        photo = on_device(image, self.device)
+        weights = None if mask is None else on_device(mask, self.device)
+        there = torch.empty_like(photo)
+        arriving: list[tuple[slice, Arriving]] = []
+        for rows in self._rows(photo, there, weights):
+            if image.device.type == "cpu":
+                arriving.append((rows, Arriving(there[:, rows])))
+            else:
+                output[:, rows] = like(there[:, rows], output)
+                yield rows
+            if len(arriving) > 1:  # while the GPU works at the next rows
+                yield self._arrived(*arriving.pop(0), output)
+        for rows, strip in arriving:
+            yield self._arrived(rows, strip, output)
+
+    def _arrived(self, rows: slice, strip: Arriving, output: Tensor) -> slice:
+        output[:, rows] = like(strip.wait(), output)
+        return rows
 
     def _stylize(self, image: Tensor, mask: Tensor | None = None) -> Tensor:
         output, rows = self.begin(image, mask)
@@ -225,20 +271,21 @@ class Stylizer:
             pass
         return output
 
-    def _finish(self, content: Tensor, stylized: Tensor, mask: Tensor | None) -> Tensor:
+    def _finish(self, photo: Tensor, stylized: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the stylized image in [0, 1] with the colours and the strength asked for."""
         stylized = stylized.clamp(0, 1)
         if self._preserve_color == "histogram":
             return stylized
         if self._preserve_color == "luma":
-            stylized = with_luma_of(stylized, content)
-        return self._blend(content, stylized, mask)
+            stylized = with_luma_of(stylized, to_float(photo))
+        return self._blend(photo, stylized, mask)
 
-    def _blend(self, content: Tensor, stylized: Tensor, mask: Tensor | None) -> Tensor:
+    def _blend(self, photo: Tensor, stylized: Tensor, mask: Tensor | None) -> Tensor:
         if mask is not None:
-            return blended(content, stylized, mask * self._strength)
+            return blended(to_float(photo), stylized, mask * self._strength)
         if self._strength == 1:
             return stylized
-        both = to_linear_light(content), to_linear_light(stylized)
+        both = to_linear_light(to_float(photo)), to_linear_light(stylized)
         return from_linear_light(torch.lerp(*both, self._strength))
 
     def _resize(self, image: Tensor, height: int, width: int) -> Tensor:
@@ -266,14 +313,35 @@ class Stylizer:
             yield from in_bands(self._resize(stylized, height, width))
 
     def _run(self, image: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """Run the network; where memory does not suffice, once more with less of it."""
+        strips = self._network.strips(image, **self._most(image))
+        first = None
+        try:
+            first = next(strips)
+        except Exception as error:
+            if isinstance(self._tile, int) or not is_memory_error(error):
+                raise
+        # Only here, outside of `except`, is what the error refers to gone.
+        if first is None:
+            release_cached_memory(self.device)
+            log.info("too little memory for the image at once: it is stylized in narrower strips")
+            strips = self._network.strips(image, height=_FEWEST_ROWS, recompute=True)
+            first = next(strips)
+        yield first
+        yield from strips
+
+    def _most(self, image: Tensor) -> dict[str, Any]:
+        """Return how to run the network: in what strips, and whether to compute maps again."""
         rows, columns = image.shape[-2:]
         if isinstance(self._tile, int):
-            return self._network.strips(image, height=self._tile, recompute=True)
+            return {"height": self._tile, "recompute": True}
         if self._tile == "off":
-            return self._network.strips(image, height=rows + 2 * EDGE_PIXELS)
+            return {"height": rows + 2 * EDGE_PIXELS}
         held = rows * columns * self._bytes_per_pixel
-        most = min(_MOST_HELD, available_memory(self.device) / 2)
-        return self._network.strips(image, recompute=held > most)
+        most = available_memory(self.device) / 2
+        if self.device.type == "cpu":
+            most = min(_MOST_HELD, most)
+        return {"recompute": held > most}
 
 
 def _is_between(value: object, least: float, most: float) -> bool:

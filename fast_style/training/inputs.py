@@ -6,6 +6,7 @@ its inputs leaves nothing behind.
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from fast_style import distributed
 from fast_style.checkpoints.files import SHIPPED, find_model, load_model
 from fast_style.config import Config, ConfigError, DataConfig, LossConfig, StyleConfig
 from fast_style.config.places import source_of
-from fast_style.data import ContentImages, center_crops
+from fast_style.data import ContentImages, DataError, Skipped, center_crops, read_each
 from fast_style.data.cache import open_cache
 from fast_style.data.photos import find_images, hold_out, scan_images
 from fast_style.devices import resolve_device, resolve_precision
@@ -34,10 +35,12 @@ from fast_style.training.schedule import first_steps
 log = logging.getLogger(__name__)
 
 _NUM_PREVIEWS = 4
+# From this share of photos on it is told what to do about plain bands.
+_MANY_FRAMED = 0.1
 _PREVIEW_EDGE = 384
 _AUTO = Path("auto")
 # What a network and the one that it begins with have in common.
-_SHAPE = ("width", "num_residual_blocks")
+_SHAPE = ("kind", "width", "num_residual_blocks")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +58,9 @@ class Inputs:
     previews: dict[str, Tensor]
 
 
-def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
+def prepare_together(
+    config: Config, *, device: str = "auto", skipped: Skipped | None = None
+) -> Inputs:
     """Prepare in every process of a run, in the main one first; a lone process just prepares.
 
     The other processes find what that one has downloaded and cached, and take over the weights
@@ -70,20 +75,33 @@ def prepare_together(config: Config, *, device: str = "auto") -> Inputs:
                 f"processes: make it {processes * max(1, round(batch_size / processes))}, or start "
                 "another number of processes"
             )
+        _check_parts(batch_size // processes, config.training.accumulate)
         if distributed.is_main():
-            inputs = prepare(config, device=distributed.local_device(device))
+            inputs = prepare(config, device=distributed.local_device(device), skipped=skipped)
             loss = inputs.loss
     config = dataclasses.replace(config, loss=distributed.from_main(loss))
     with distributed.together(), distributed.only_main_speaks():
         if not distributed.is_main():
-            inputs = prepare(config, device=distributed.local_device(device))
+            inputs = prepare(config, device=distributed.local_device(device), skipped=skipped)
     return inputs
 
 
-def prepare(config: Config, *, device: str = "auto") -> Inputs:
+def _check_parts(images: int, parts: int) -> None:
+    """Raise ConfigError where the images of a process and a step have no such equal parts."""
+    if images % parts:
+        fitting = [str(number) for number in range(2, images + 1) if images % number == 0]
+        choice = f"make it {' or '.join(fitting)}, or" if fitting else "use"
+        raise ConfigError(
+            f"training.accumulate: {images} images of a step cannot be computed in {parts} equal "
+            f"parts: {choice} 1"
+        )
+
+
+def prepare(config: Config, *, device: str = "auto", skipped: Skipped | None = None) -> Inputs:
     """Find, check and load what a run needs, cheap checks first; the cache of photos comes last.
 
-    `config` is a resolved one, whose paths are those of the files themselves.
+    `config` is a resolved one, whose paths are those of the files themselves. Photos that are
+    broken are `skipped`.
     """
     data, training = config.data, config.training
     on = resolve_device(device)
@@ -95,11 +113,16 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     paths = find_images(data.train, named="data.train")
     if data.validation:
         find_images(data.validation, named="data.validation")
-    scan = scan_images(paths)
-    usable, held = split_photos(data, scan.usable)
-    counts = f"{len(usable):,} to train on, {len(held):,} held out"
+    skipped = Skipped() if skipped is None else skipped
+    scan = scan_images(paths, skipped=skipped)
+    usable, crops = _held_out(data, scan.usable, training.image_size, skipped)
+    counts = f"{len(usable):,} to train on, {len(crops):,} held out"
     log.info("content images: %s; %s", scan.summary(), counts)
-    crops = center_crops(held, training.image_size)
+    if scan.framed_share >= _MANY_FRAMED:
+        log.info(
+            "a plain band, of a frame or padding, is trained on as well: crop it away, or leave "
+            "such photos out; check-data --json names them"
+        )
     validation = torch.stack(list(crops.values()))
     objective = style_objective(config, features, style, content=to_float(validation.to(on)))
     images = ContentImages(
@@ -114,7 +137,8 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
     )
     if data.cache:
         # Of the held-out images too, so that another data.held_out does not rebuild the cache.
-        images = images.cached(open_cache(data.cache, scan.usable, at_least=images.at_least))
+        cache = open_cache(data.cache, scan.usable, preparation=images.preparation)
+        images = images.cached(cache)
     return Inputs(
         device=on,
         dtype=dtype,
@@ -124,23 +148,38 @@ def prepare(config: Config, *, device: str = "auto") -> Inputs:
         loss=objective.raw,
         images=images,
         validation=validation,
-        previews=_load_previews(list(crops)[:_NUM_PREVIEWS]),
+        previews=_load_previews(list(crops)[:_NUM_PREVIEWS], skipped),
     )
 
 
-def split_photos(data: DataConfig, usable: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+def split_photos(
+    data: DataConfig, usable: Sequence[Path], *, skipped: Skipped | None = None
+) -> tuple[list[Path], list[Path]]:
     """Divide the `usable` photos of `data.train` into those to train on and those held out.
 
     With `data.validation` none of them is held out, but the usable photos there.
     """
     if data.validation:
-        return list(usable), scan_images(
-            find_images(data.validation, named="data.validation")
-        ).usable
+        paths = find_images(data.validation, named="data.validation")
+        return list(usable), scan_images(paths, skipped=skipped).usable
     return hold_out(usable, data.held_out)
 
 
-def _load_previews(paths: Sequence[Path]) -> dict[str, Tensor]:
+def _held_out(
+    data: DataConfig, paths: Sequence[Path], size: int, skipped: Skipped
+) -> tuple[list[Path], dict[Path, Tensor]]:
+    """Divide the photos, and read those that are held out: others where all of these are broken."""
+    while True:
+        usable, held = split_photos(data, paths, skipped=skipped)
+        try:
+            return usable, center_crops(held, size, skipped=skipped)
+        except DataError:
+            if data.validation or len(held) == len(paths):
+                raise
+            paths = [path for path in paths if path not in held]
+
+
+def _load_previews(paths: Sequence[Path], skipped: Skipped) -> dict[str, Tensor]:
     """Load the photos of the previews, (3, H, W), by names that differ: as short as they can be."""
     stems = [path.stem for path in paths]
     names = [
@@ -151,10 +190,13 @@ def _load_previews(paths: Sequence[Path]) -> dict[str, Tensor]:
         name if names.count(name) == 1 else f"{name}-{number}"
         for number, name in enumerate(names, start=1)
     ]
-    return {
-        name: resize_long_edge(load_image(path), _PREVIEW_EDGE)
-        for name, path in zip(names, paths, strict=True)
-    }
+    name_of = dict(zip(paths, names, strict=True))
+
+    def load(path: Path) -> Tensor:
+        return resize_long_edge(load_image(path), _PREVIEW_EDGE)
+
+    photos = read_each(paths, load, skipped=skipped)
+    return {name_of[path]: photo for path, photo in photos.items()}
 
 
 def load_style_image(style: StyleConfig) -> Tensor:
@@ -165,12 +207,17 @@ def load_style_image(style: StyleConfig) -> Tensor:
     path = style.image
     try:
         image = load_image(path)
-        for doubt in style_doubts(path):
-            log.warning("style.image: %s: %s", path, doubt)
+        _tell_doubts(path)
     except ImageError as error:
         cure = "" if path.exists() else _where_to_get(path)
         raise ConfigError(f"style.image: {error}{cure}") from None
     return resize_long_edge(image, style.size)[None]
+
+
+@functools.cache  # a sweep loads the same one for every combination
+def _tell_doubts(path: Path) -> None:
+    for doubt in style_doubts(path):
+        log.warning("style.image: %s: %s", path, doubt)
 
 
 def _where_to_get(path: Path) -> str:

@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+import yaml
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fast_style.images import to_uint8
-from fast_style.objective.losses import TERMS
+from fast_style.objective.losses import STABILITY, TERMS
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +131,12 @@ class MetricsMonitor(NullMonitor):
     def __init__(self, run_dir: str | Path) -> None:
         self._path: Path | None = None
         self._run_dir = Path(run_dir)
+        self._terms = TERMS
 
     def start(self, step: int, steps: int, config: str) -> None:
         self._path = self._run_dir / "metrics.csv"
+        loss = (yaml.safe_load(config) or {}).get("loss", {})
+        self._terms = (*TERMS, STABILITY) if loss.get("stability_weight") else TERMS
         with self._telling(), self._path.open("a+b") as file:
             file.truncate(self._length_up_to(step, file))
             if not file.seek(0, os.SEEK_END):
@@ -140,8 +144,8 @@ class MetricsMonitor(NullMonitor):
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         for part, section in self._PARTS.items():
-            losses = [values.get(f"{section}/{term}") for term in TERMS]
-            if self._path is None or losses[-1] is None:
+            losses = [values.get(f"{section}/{term}") for term in self._terms]
+            if self._path is None or f"{section}/total" not in values:
                 continue
             pace = [values.get(f"run/{name}") for name in self._PACE]
             cells = ["" if value is None else repr(value) for value in (*losses, *pace)]
@@ -149,7 +153,7 @@ class MetricsMonitor(NullMonitor):
                 file.write(",".join([str(step), part, *cells]) + "\n")
 
     def _head(self) -> list[str]:
-        return ["step", "part", *TERMS, *self._PACE]
+        return ["step", "part", *self._terms, *self._PACE]
 
     def _length_up_to(self, step: int, file: IO[bytes]) -> int:
         """Return the bytes of the whole rows up to a step; they are in the steps' order."""
@@ -176,7 +180,8 @@ class ProgressMonitor(NullMonitor):
     """Shows a progress bar with the losses and the time left; messages go above it.
 
     The losses are those under the tag `section`, as in `loss/style`. The time left is that of
-    `run/minutes_left`, once there is one; `run/planned_steps` moves the end of the bar.
+    `run/minutes_left`, once there is one; `run/planned_steps` moves the end of the bar. `waiting`
+    is the share of the time in which the run waits for photos.
     """
 
     def __init__(self, section: str = "loss") -> None:
@@ -204,9 +209,12 @@ class ProgressMonitor(NullMonitor):
         if "run/minutes_left" in values:
             left = tqdm.format_interval(values["run/minutes_left"] * 60)
             self._bar.bar_format = _BAR.format(left=left)
-        tags = {name: f"{self._section}/{name}" for name in TERMS}
-        if shown := {name: values[tag] for name, tag in tags.items() if tag in values}:
-            self._bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, False)
+        tags = {name: f"{self._section}/{name}" for name in (*TERMS, STABILITY)}
+        shown = {name: f"{values[tag]:.4g}" for name, tag in tags.items() if tag in values}
+        if shown and "run/waited_for_data" in values:
+            shown["waiting"] = f"{values['run/waited_for_data']:.0%}"
+        if shown:
+            self._bar.set_postfix(shown, False)
 
     def message(self, step: int, text: str) -> None:
         log.warning("step %d: %s", step, text)

@@ -29,7 +29,8 @@ class Pace:
 
     `intervals` is the number of steps between reports of each kind, `times` the least number of
     reports of some kinds in a run. `work(step, steps)` is the cost of the first `step` of `steps`,
-    in a unit of its own. Measurements fade when they are older than `memory` seconds.
+    in a unit of its own. Measurements fade when they are older than `memory` seconds. `waited` is
+    the share of the time between the last two marks that went into waiting for photos.
     """
 
     def __init__(
@@ -52,6 +53,26 @@ class Pace:
         self._reported: dict[str, int] = {}
         self._rate = 0.0
         self._done = self._seconds = 0.0
+        # Seconds of waiting for photos: since the last mark, and with all others since the warm-up.
+        self._waited = 0.0
+        self._all_waited = self._all_seconds = 0.0
+        self.waited = 0.0
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for photos."""
+        start = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - start
+
+    @property
+    def waited_overall(self) -> tuple[float, float]:
+        """The share of all seconds after the warm-up that went into waiting, and those seconds."""
+        return self._all_waited / max(self._all_seconds, 1e-9), self._all_seconds
+
+    def work_rate(self) -> float:
+        """Return the work of a second, in the unit of `work`; 0 while it is not known."""
+        return self._done / self._seconds if self.is_known else 0.0
 
     def mark(self, step: int, steps: int) -> float:
         """Note that `step` of `steps` is finished on the device; return the steps per second."""
@@ -63,6 +84,10 @@ class Pace:
                 work = self.work(step, steps) - self.work(self._step, steps)
                 self._done = kept * self._done + work
                 self._seconds = kept * self._seconds + seconds
+                self.waited = self._waited / seconds
+                self._all_waited += self._waited
+                self._all_seconds += seconds
+            self._waited = 0.0
             self._step, self._clock, self._rate = step, now, done / seconds
         return self._rate
 
@@ -75,6 +100,13 @@ class Pace:
         self._last[kind] = time.perf_counter()
         self.costs[kind] = self._last[kind] - start
         self._clock += self.costs[kind]
+
+    @contextlib.contextmanager
+    def pausing(self) -> Iterator[None]:
+        """Count the time inside neither as part of a step nor as that of a report."""
+        start = time.perf_counter()
+        yield
+        self._clock += time.perf_counter() - start
 
     def due(self, step: int, steps: int) -> set[str]:
         """Return the kinds of reports that `step` of `steps` has; the last step has them all."""

@@ -12,16 +12,23 @@ from torch import Tensor
 
 from fast_style import distributed
 from fast_style.config import TrainingConfig
+from fast_style.devices import Arriving
 from fast_style.objective.losses import Losses
 from fast_style.training.artefacts import artefact_scores, find_artefacts
 from fast_style.training.monitors import Monitor
 from fast_style.training.pace import Pace
 from fast_style.training.schedule import work_after
 
+# After so many seconds it matters how well a run uses its device.
+MATTERS_AFTER = 30.0
+# From this share of the time on waiting for photos is told of.
+_TOLD_SHARE = 0.1
+
 
 class Reports:
     """Reports to the monitors of the main process; those of other processes get nothing.
 
+    `cure_for_waiting` says what to do where a run waits for its photos (empty: nobody is told).
     Validation and previews come at least `times` times in a run, however short it is.
     """
 
@@ -33,9 +40,13 @@ class Reports:
         step: int,
         times: int,
         memory: float,
+        cure_for_waiting: str = "",
     ) -> None:
         self.monitors = monitors if distributed.is_main() else ()
         self.batch_size = training.batch_size
+        self._cure = cure_for_waiting
+        # Losses that are on their way from a GPU: the step, their names, what else to report.
+        self._arriving: list[tuple[int, Sequence[str], Arriving, dict[str, float]]] = []
         self.pace = Pace(
             step,
             {
@@ -63,16 +74,42 @@ class Reports:
         for monitor in self.monitors:
             monitor.advance(step)
 
-    def losses(self, step: int, steps: int, losses: Losses, learning_rate: float) -> None:
-        """Report an update: its losses, as means over the processes, and how fast it went."""
+    def losses(
+        self, step: int, steps: int, losses: Losses, learning_rate: float, *, waits: bool = True
+    ) -> None:
+        """Report an update: its losses, as means over the processes, and how fast it went.
+
+        Without waiting for a GPU they are reported at the next call, or that of `arrived`.
+        """
         terms = losses.items()
-        means = distributed.mean(torch.stack(list(terms.values()))).tolist()
-        values = {f"loss/{name}": value for name, value in zip(terms, means, strict=True)}
+        means = Arriving(distributed.mean(torch.stack(list(terms.values()))))
+        if waits:
+            means.wait()  # so that the time is that of what is finished
         rate = self.pace.mark(step, steps) * self.batch_size
-        values |= {"run/learning_rate": learning_rate, "run/images_per_second": rate}
+        values = {"run/learning_rate": learning_rate, "run/images_per_second": rate}
         if self.pace.is_known:
             values["run/minutes_left"] = self.pace.seconds_left(steps) / 60
-        self.scalars(step, values)
+            values["run/waited_for_data"] = self.pace.waited
+        self._arriving.append((step, list(terms), means, values))
+        self.arrived(but_for=0 if waits else 1)
+        self._tell_of_waiting(step)
+
+    def arrived(self, *, but_for: int = 0) -> None:
+        """Report the losses that have not been reported yet, but for the last ones."""
+        while len(self._arriving) > but_for:
+            step, terms, arriving, others = self._arriving.pop(0)
+            means = arriving.wait().tolist()
+            values = {f"loss/{name}": value for name, value in zip(terms, means, strict=True)}
+            self.scalars(step, values | others)
+
+    def _tell_of_waiting(self, step: int) -> None:
+        """Tell once, with the cure, where photos come too slowly."""
+        share, seconds = self.pace.waited_overall
+        if self._cure and share > _TOLD_SHARE and seconds > MATTERS_AFTER:
+            self.message(
+                step, f"{share:.0%} of the time goes into waiting for photos: {self._cure}"
+            )
+            self._cure = ""
 
     def planned(self, step: int, steps: int) -> None:
         """Report how many steps are planned now."""

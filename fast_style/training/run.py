@@ -18,19 +18,22 @@ from typing import Any
 
 from fast_style import distributed
 from fast_style.config import Config
-from fast_style.data import ContentBatch, DataError, content_batches
+from fast_style.data import ContentBatch, DataError, Skipped, content_batches
+from fast_style.data.workers import cure_for_waiting, number_of_workers
+from fast_style.devices import is_memory_error, release_cached_memory, tf32
 from fast_style.images import to_float
 from fast_style.objective.losses import Losses
 from fast_style.remote import is_remote
-from fast_style.training.faults import Guard
+from fast_style.training.faults import Guard, TrainingError
 from fast_style.training.inputs import prepare_together, with_start
 from fast_style.training.locking import RunLock
 from fast_style.training.monitors import Monitor
 from fast_style.training.pace import TimeLimit, check_minutes
-from fast_style.training.reports import Reports
+from fast_style.training.reports import MATTERS_AFTER, Reports
 from fast_style.training.run_folder import RunFolder, fetch_states, load_resumable, model_path
 from fast_style.training.schedule import Plan
-from fast_style.training.trainee import Trainee
+from fast_style.training.trainee import Trainee, on_cpu
+from fast_style.training.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +43,15 @@ _SNAPSHOT_EVERY = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """How a run ended: the model file, the last step, and how many steps were planned."""
+    """How a run ended: the model file, the last step, and how many steps were planned.
+
+    `unreadable` photos were left out since they are broken, as far as one process knows.
+    """
 
     model: Path
     step: int
     steps: int
+    unreadable: int = 0
 
     @property
     def finished(self) -> bool:
@@ -98,7 +105,9 @@ def train(
                 plan = limit.recorded_plan(maximum=config.training.steps)
         if state and (finished := _finished(config, run_dir, state, limit=limit, plan=plan)):
             return finished
-        trainee = Trainee(config, prepare_together(located, device=device))
+        skipped = Skipped()
+        inputs = prepare_together(located, device=device, skipped=skipped)
+        trainee = Trainee(config, inputs)
         if state:
             trainee.restore(state, plan=plan)
             goal = "" if limit and not plan else f" of {trainee.plan.steps}"
@@ -112,9 +121,17 @@ def train(
             is_planned=limit is None or plan is not None,
             minimum_reports=minimum_reports,
             store=store,
+            skipped=skipped,
         )
-        run.go(should_stop, photos_before=(state or {}).get("fingerprint"))
-    return Result(model=run.folder.model, step=trainee.step, steps=trainee.plan.steps)
+        with tf32(trainee.inputs.device, allowed=True):
+            run.go(should_stop, photos_before=(state or {}).get("fingerprint"))
+        unreadable = max(len(skipped), int(distributed.any_says(len(skipped) > 0)))
+    return Result(
+        model=run.folder.model,
+        step=trainee.step,
+        steps=trainee.plan.steps,
+        unreadable=unreadable,
+    )
 
 
 def default_run_dir(config: Config) -> Path:
@@ -154,8 +171,10 @@ class _Run:
         is_planned: bool,
         minimum_reports: int,
         store: Path | None,
+        skipped: Skipped,
     ) -> None:
         self.config = config
+        self.skipped = skipped
         self.inputs = inputs = trainee.inputs
         self.folder = RunFolder(
             lock, config, loss=inputs.loss, photos=inputs.images.paths, limit=limit, store=store
@@ -163,14 +182,17 @@ class _Run:
         self.trainee = trainee
         self.limit = limit
         self.is_planned = is_planned
+        self.workers = number_of_workers(config.data.workers, inputs.device.type)
         self.first_step = trainee.step
         self.guard = Guard(trainee, lock.folder)
+        self.usage = Usage(trainee)
         self.reports = Reports(
             config.training,
             monitors,
             step=trainee.step,
             times=minimum_reports,
             memory=limit.memory if limit else 60.0,
+            cure_for_waiting=cure_for_waiting(config.data, self.workers),
         )
         self.pace = self.reports.pace
 
@@ -189,6 +211,9 @@ class _Run:
             if self.trainee.step == 0:
                 self._validate()
             self._loop(should_stop)
+            if used := self.usage.summary():
+                waited = self.pace.waited_overall[0]
+                log.info("%s; %.0f%% of the time waiting for photos", used, 100 * waited)
         except (DataError, RuntimeError) as error:
             if reason := self._why_no_photos(error):
                 raise DataError(
@@ -216,32 +241,41 @@ class _Run:
         return f"{', '.join(gone)}: was removed" if gone else None
 
     def _loop(self, should_stop: Callable[[], bool]) -> None:
-        trainee, training, on_cpu = self.trainee, self.config.training, self._is_on_cpu
+        trainee, training = self.trainee, self.config.training
+        runs_ahead = self.inputs.device.type == "cuda"
         batches = content_batches(
             self.inputs.images,
             training.batch_size,
             first_step=trainee.step,
-            workers=self.config.data.workers,
+            workers=self.workers,
             pin_memory=self.inputs.device.type == "cuda",
             size_at=trainee.crop_size_at,
             share=(distributed.rank(), distributed.world_size()),
+            skipped=self.skipped,
         )
         saved = trainee.step if trainee.step and self.folder.model.is_file() else None
         synchronized = True
         while trainee.step < trainee.plan.steps and not self._stops(should_stop, synchronized):
             learning_rate = trainee.learning_rate
-            losses = self._update(next(batches))
+            with self.pace.waiting():
+                batch = next(batches)
+            losses = self._update(batch)
             step = trainee.step
             planned = self._plan_if_due()
             steps = trainee.plan.steps
             due = self.pace.due(step, steps)
             logged = step % training.log_every == 0 or step == 1 or step >= steps
             snapshot = step % _SNAPSHOT_EVERY == 0
-            synchronized = bool(planned or logged or snapshot or due or on_cpu)
+            synchronized = bool(planned or logged or snapshot or due or not runs_ahead)
+            # Waiting for a GPU at logging steps would empty its queue, as often as they come.
+            waits = bool(due or planned or not runs_ahead)
             if synchronized:
-                self._check_faults()
+                self._check_faults(waits=waits)
             if logged:
-                self.reports.losses(step, steps, losses, learning_rate)
+                self.reports.losses(step, steps, losses, learning_rate, waits=waits)
+                self._report_usage()
+            elif waits:
+                self.reports.arrived()
             self.reports.advance(step)
             if snapshot:
                 self.guard.keep()
@@ -253,12 +287,8 @@ class _Run:
                 self._save()
                 saved = step
         if saved != trainee.step:
-            self._check_faults()
             self._save()
-
-    @property
-    def _is_on_cpu(self) -> bool:
-        return self.inputs.device.type == "cpu"
+        self.reports.arrived()
 
     def _stops(self, should_stop: Callable[[], bool], synchronized: bool) -> bool:
         """Whether to stop: several processes do after the same, synchronised step."""
@@ -272,13 +302,24 @@ class _Run:
 
     def _update(self, batch: ContentBatch) -> Losses:
         content = to_float(batch.pixels.to(self.inputs.device, non_blocking=True))
-        losses, gradient_norm = self.trainee.update(content)
+        updated = None
+        try:
+            updated = self.trainee.update(content)
+        except Exception as error:
+            # What is kept of memory may be in pieces, as after a change of the crops' size. (Other
+            # processes wait for this one's gradients, not for another try.)
+            if not is_memory_error(error) or distributed.world_size() > 1:
+                raise
+        if updated is None:
+            release_cached_memory(self.inputs.device)
+            updated = self.trainee.update(content)
+        losses, gradient_norm = updated
         self.guard.watch(losses, gradient_norm, batch.paths)
         return losses
 
-    def _check_faults(self) -> None:
-        """Check the updates since the last call, which waits for a GPU."""
-        if fault := self.guard.check():
+    def _check_faults(self, *, waits: bool = True) -> None:
+        """Check the updates since the last call, which waits for a GPU, or those before it."""
+        if fault := self.guard.check(waits=waits):
             self.reports.message(*fault)
 
     def _plan_if_due(self) -> bool:
@@ -304,6 +345,12 @@ class _Run:
         self.reports.planned(step, trainee.plan.steps)
         return True
 
+    def _report_usage(self) -> None:
+        """Report what a run uses of its device, once it is long enough for that to matter."""
+        if distributed.is_main() and self.pace.waited_overall[1] > MATTERS_AFTER:
+            with self.pace.pausing():
+                self.reports.scalars(self.trainee.step, self.usage.scalars(self.pace.work_rate()))
+
     def _validate(self) -> None:
         trainee = self.trainee
         self.reports.validation(trainee.step, trainee.validate, trainee.judge)
@@ -316,6 +363,8 @@ class _Run:
 
     def _save(self) -> None:
         """Write the model and, after it, the state: a killed run never lacks the model."""
+        self._check_faults()
+        self._compare_processes()
         with self.pace.timing("saving", self.trainee.step):
             self.guard.keep()  # a run that goes on from this state has no older snapshot
             if not distributed.is_main():
@@ -324,4 +373,19 @@ class _Run:
                 self._open()
                 self._say(f"{self.folder.path} was removed; it is made anew")
             trainee = self.trainee
-            self.folder.save(trainee.step, trainee.average, self.guard.snapshot, plan=trainee.plan)
+            state = on_cpu(self.guard.snapshot)
+            self.folder.save(trainee.step, trainee.average, state, plan=trainee.plan)
+
+    def _compare_processes(self) -> None:
+        """Raise TrainingError if other processes have come to other weights than the main one."""
+        if distributed.world_size() == 1:
+            return
+        first, *others = distributed.gathered([self.trainee.fingerprint()])
+        if wrong := [str(i) for i, other in enumerate(others, start=1) if other != first]:
+            raise distributed.told_once(
+                TrainingError(
+                    f"after step {self.trainee.step} process {', '.join(wrong)} has other weights "
+                    "than process 0, so that nothing was saved: a GPU, or what connects them, is "
+                    "faulty. The same command goes on from the last state"
+                )
+            )

@@ -39,6 +39,7 @@ _MAY_CHANGE = {
     "data.cache",
     "data.description",
     "data.workers",
+    "training.accumulate",
     "training.compile",
     "training.steps",
     "training.log_every",

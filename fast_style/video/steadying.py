@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fast_style.images import resize, to_float, to_uint8
 from fast_style.video.clips import BLOCK, Motion
+from fast_style.video.matching import matched
 
 # The part of the frame before where the photo has not changed at all, and the difference of photos
 # in 1/255 at which it is down to a third of that. More of it, 0.85, is steadier still, but where
@@ -45,10 +46,12 @@ Field = npt.NDArray[np.int32]
 class Steadier:
     """Steadies frames in order. Holds the last photo, in the result's size, and its steadied look.
 
-    `state` is that of another one, from which this one goes on.
+    `state` is that of another one, from which this one goes on. With `matching`, motion is found
+    by comparing photos: for clips that hold no vectors.
     """
 
-    def __init__(self, state: Tensor | None = None) -> None:
+    def __init__(self, state: Tensor | None = None, *, matching: bool = False) -> None:
+        self._matching = matching
         self._photo: Tensor | None = None
         self._look: Tensor | None = None
         if state is not None:
@@ -74,7 +77,11 @@ class Steadier:
             self._field = None
         else:
             scale = stylized.shape[-1] / photo.shape[-1], stylized.shape[-2] / photo.shape[-2]
-            candidates = _candidates(motion, self._field, stylized, scale)
+            frames_back: tuple[int, ...] = _FRAMES_BACK
+            if self._matching:
+                # Of photos in the result's size, one frame apart.
+                motion, scale, frames_back = matched(self._photo, sized), (1.0, 1.0), (1,)
+            candidates = _candidates(motion, self._field, stylized, scale, frames_back)
             places, self._field = _best(self._photo, sized, candidates)
             weight = _weight(sized, _moved(self._photo, places))
             now = stylized.float()
@@ -93,7 +100,11 @@ def _sized(photo: Tensor, like: Tensor) -> Tensor:
 
 
 def _candidates(
-    motion: Motion | None, before: Field | None, like: Tensor, scale: tuple[float, float]
+    motion: Motion | None,
+    before: Field | None,
+    like: Tensor,
+    scale: tuple[float, float],
+    frames_back: tuple[int, ...],
 ) -> list[Field]:
     """Return fields of whole pixels, (rows, columns, 2), to choose from: uniform ones first."""
     rows, columns = -(-like.shape[-2] // BLOCK), -(-like.shape[-1] // BLOCK)
@@ -104,7 +115,7 @@ def _candidates(
         filled = np.where(np.isnan(motion), overall, motion) * np.array(scale, np.float32)
         y = (np.arange(rows) * motion.shape[0] // rows)[:, None]
         x = np.arange(columns) * motion.shape[1] // columns
-        for frames in _FRAMES_BACK:
+        for frames in frames_back:
             uniform.append(still + np.rint(overall * scale / frames).astype(np.int32))
             other.append(np.rint(filled[y, x] / frames).astype(np.int32))
     if before is not None:

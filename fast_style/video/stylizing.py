@@ -177,9 +177,7 @@ def _plan(
         copied=(),
         notes=(),
     )
-    notes = []
-    if plan.steady and not clip.has_motion:
-        notes.append("it has no motion vectors: only what stands still is steadied")
+    notes: list[str] = []
     if is_pattern(output):
         return replace(plan, notes=tuple(notes))
     container = container_of(output)
@@ -262,7 +260,9 @@ def _make(
 ) -> int:
     """Make the segments that are missing; return how many frames there are in all."""
     index = sum(1 for _ in segments.read(data=False))
-    steadier = Steadier(segments.state()) if plan.steady else None
+    steadier = None
+    if plan.steady:
+        steadier = Steadier(segments.state(), matching=not source.clip.has_motion)
     frames = source.frames(skip=index, motion=plan.steady)
     with contextlib.closing(stylized_frames(stylizer, frames, workers=workers)) as stylized:
         for first in stylized:

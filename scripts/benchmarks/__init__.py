@@ -16,6 +16,8 @@ BENCHMARKS = {
     "data": "images a second from files to batches, against the usual Pillow pipeline",
     "scale": "photos a second by the number of workers, simulated",
     "train": "a training step, against the loop of PyTorch's own example",
+    "exported": "an exported model in ONNX Runtime and OpenVINO, against Stylizer",
+    "serve": "a crowd at the local server: what fails, and how its memory grows",
 }
 
 

@@ -1,9 +1,10 @@
 """`scripts/benchmark.py data`: images a second from files to crops, against the usual pipeline.
 
-The usual one is Pillow's and torchvision's: open, Resize, CenterCrop, ToTensor. Ours gives random
-crops, reduced in one step, as uint8. Every pipeline has a process of its own, and one thread; its
-workers are further processes. Where other programs keep the cores busy, trust the images a second
-of CPU time, workers' included.
+The usual one is Pillow's and torchvision's: open, Resize, CenterCrop, ToTensor. Ours cuts random
+crops, as uint8, out of photos that were scaled for that, or are in our cache. "Scaled one by one"
+is what ours was before: each crop is scaled by itself, by Pillow, out of a decoded photo. Every
+pipeline has a process of its own, and one thread; its workers are further processes. Where other
+programs keep the cores busy, trust the images a second of CPU time, workers' included.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -28,13 +30,13 @@ from benchmarks.timing import Case, Timed, interleave, photo_like
 from fast_style.data import ContentImages, Draw, content_batches, decoded_edge
 from fast_style.data.cache import open_cache
 from fast_style.data.photos import find_images
+from fast_style.data.workers import PREFETCHED
+from fast_style.devices import keep_freed_memory
 from fast_style.images import open_rgb, read_size, save_image
 
 _PHOTOS = 64
 _HEIGHT, _WIDTH, _QUALITY = 480, 640, 90
 _BATCH_SIZE = 4
-# DataLoader's default: the batches that each worker has ready before they are asked for.
-_PREFETCHED = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,18 +68,18 @@ def run(options: argparse.Namespace) -> int:
             paths = paths[:: math.ceil(len(paths) / options.images)]
         else:
             paths = write_photos(Path(scratch, "photos"), min(_PHOTOS, options.images))
-        images = [ContentImages(paths, options.size)]
-        cache = open_cache(
-            Path(scratch, "cache"), paths, at_least=decoded_edge(options.size, images[0].min_crop)
-        )
-        images.append(ContentImages(paths, options.size, cache=cache))
+        plain = ContentImages(paths, options.size)
+        cache = open_cache(Path(scratch, "cache"), paths, preparation=plain.preparation)
         count = options.images // _BATCH_SIZE * _BATCH_SIZE
-        cases: dict[str, Case] = {"usual": _Usual(paths, options.size, count)}
-        for name, ours in zip(("ours", "ours, cached"), images, strict=True):
+        cases: dict[str, Case] = {
+            "usual": _Usual(paths, options.size, count),
+            "scaled one by one": _OneByOne(paths, options.size, count, decoded=False),
+            "scaled one by one, decoded": _OneByOne(paths, options.size, count, decoded=True),
+        }
+        for name, ours in (("ours", plain), ("ours, cached", plain.cached(cache))):
             cases[name] = _Ours(ours, count)
             for workers in map(int, options.workers.split(",")):
                 cases[f"{name}, loader, {workers} workers"] = _Loader(ours, count, workers)
-        cases["ours, cropping alone"] = _Crops(images[0], count)
         _print_source(paths, options, cache.file.stat().st_size)
         timings = interleave(cases, options.runs)
     usual = timings["usual"]
@@ -131,6 +133,8 @@ class _Ours:
     count: int
 
     def __call__(self) -> Timed:
+        keep_freed_memory()  # as the programs do
+
         def load() -> None:
             for position in range(self.count):
                 self.images[Draw(position % len(self.images), position)]
@@ -139,20 +143,43 @@ class _Ours:
 
 
 @dataclass(frozen=True, slots=True)
-class _Crops:
-    """No loading at all: the photos are in memory, decoded."""
+class _OneByOne:
+    """Each crop scaled by itself: out of a file, or out of a photo that is in memory, decoded."""
 
-    images: ContentImages
+    paths: Sequence[Path]
+    size: int
     count: int
+    decoded: bool
 
     def __call__(self) -> Timed:
-        decoded = [open_rgb(path, at_least=self.images.at_least) for path in self.images.paths]
+        keep_freed_memory()
+        open_photo = partial(open_rgb, at_least=decoded_edge(self.size, 0.75))
+        pixels = [np.asarray(open_photo(path)) for path in self.paths if self.decoded]
 
-        def crop() -> None:
+        def load() -> None:
             for position in range(self.count):
-                self.images.crop(decoded[position % len(decoded)], position)
+                index = position % len(self.paths)
+                if self.decoded:
+                    height, width, _ = pixels[index].shape
+                    photo = Image.frombuffer(
+                        "RGB", (width, height), pixels[index], "raw", "RGB", 0, 1
+                    )
+                else:
+                    photo = open_photo(self.paths[index])
+                _scaled_crop(photo, self.size, position)
 
-        return _with_cpu_time(crop)
+        return _with_cpu_time(load)
+
+
+def _scaled_crop(photo: Image.Image, size: int, position: int) -> Tensor:
+    random = np.random.default_rng((0, position))
+    side = round(min(photo.size) * random.uniform(0.75, 1))
+    left, top = (int(random.integers(edge - side + 1)) for edge in photo.size)
+    box = (left, top, left + side, top + side)
+    crop = photo.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if random.random() < 0.5:
+        crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return torch.from_numpy(np.array(crop)).permute(2, 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +189,10 @@ class _Loader:
     workers: int
 
     def __call__(self) -> Timed:
+        keep_freed_memory()
         batches = content_batches(self.images, _BATCH_SIZE, workers=self.workers)
         # What was made between two runs does not count.
-        ready = _PREFETCHED * self.workers
+        ready = PREFETCHED * self.workers
 
         def load() -> None:
             for _ in islice(batches, ready + self.count // _BATCH_SIZE):

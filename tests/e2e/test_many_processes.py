@@ -173,6 +173,13 @@ def test_two_processes_have_the_losses_of_one(start: Start, tmp_path: Path) -> N
     assert job.stderr.count("loss network:") == 1
 
 
+def test_two_processes_disturb_crops_as_one_does(start: Start, tmp_path: Path) -> None:
+    changes = {"loss__stability_weight": 10.0, "training__steps": 6}
+    for count in (1, 2):
+        finish(start(count, run=str(count), **changes))
+    assert_equal_losses(tmp_path / "2", tmp_path / "1", steps=6)
+
+
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (2, 1), (1, 2)])
 def test_a_killed_job_goes_on_with_any_number_of_processes(
     start: Start, tmp_path: Path, before: int, after: int

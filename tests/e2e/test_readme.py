@@ -87,6 +87,10 @@ RUN = {
 NOT_RUN = {
     "fast-style new painting.jpg photos/": "tests/e2e/test_new.py does",
     "fast-style stylize --model wave clip.mp4 -o out.mp4": "tests/unit/test_stylize_clips.py does",
+    "fast-style live --model wave ink": "tests/unit/test_live.py does, without a camera",
+    "fast-style distill --model wave --images photos/ -o wave-fast.pth": (
+        "tests/unit/test_patch_net.py does"
+    ),
     "fast-style evaluate --model wave --images photos/ --card": (
         "tests/unit/test_report_card.py does"
     ),

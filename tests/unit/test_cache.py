@@ -17,11 +17,16 @@ from PIL import Image
 from synthetic import photo, write_photos
 
 from fast_style.data import cache as cache_module
+from fast_style.data import preparation as preparation_module
 from fast_style.data.cache import CacheError, ImageCache, bytes_needed, open_cache
 from fast_style.data.photos import find_images
+from fast_style.data.preparation import SCALES, Preparation
 from fast_style.images import open_rgb
 
-AT_LEAST = 30
+# Crops of 24 pixels, at most four fifths of a photo's short side: files are decoded for 30.
+PREPARATION = Preparation(sizes=(24,), min_crop=0.8)
+SMALLER = Preparation(sizes=(16,), min_crop=0.8)
+SCALED = [(24, scale) for scale in range(SCALES)]
 
 
 @pytest.fixture
@@ -51,9 +56,12 @@ def builds(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def assert_holds(cache: ImageCache, paths: list[Path]) -> None:
     for path in paths:
-        image = cache.image(str(path))
-        assert image is not None, path
-        assert np.array_equal(image, open_rgb(path, at_least=cache.at_least)), path
+        for size in cache.preparation.sizes:
+            for scale in range(SCALES):
+                pixels = cache.photo(str(path), size, scale)
+                assert pixels is not None, path
+                expected = cache.preparation.photo(path, size, scale)
+                assert np.array_equal(pixels, expected), (path, size, scale)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -69,16 +77,16 @@ def test_every_kind_of_image_has_the_pixels_that_it_is_decoded_to(
         write(paths[-1])
     paths.append(tmp_path / "large.jpg")
     photo(3, 250, 400).save(paths[-1])
-    cache = open_cache(folder, paths, at_least=AT_LEAST)
+    cache = open_cache(folder, paths, preparation=PREPARATION)
     assert_holds(cache, paths)
-    large = cache.image(str(paths[-1]))
+    large = cache.photo(str(paths[-1]), *SCALED[0])
     assert large is not None
-    assert large.size == (50, 32)  # a JPEG is read reduced, by a power of two
+    assert large.shape[0] == PREPARATION.short_side(paths[-1], *SCALED[0])
 
 
 def test_a_cache_is_built_once(paths: list[Path], folder: Path, builds: list[Path]) -> None:
     for _ in range(3):
-        assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+        assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
     assert len(builds) == 1
     assert names_in(folder) == [builds[0].name]
 
@@ -86,11 +94,11 @@ def test_a_cache_is_built_once(paths: list[Path], folder: Path, builds: list[Pat
 def test_a_relative_path_and_a_moved_folder_of_caches_are_the_same_cache(
     paths: list[Path], folder: Path, builds: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     folder.rename(folder.with_name("moved"))
     monkeypatch.chdir(folder.parent)
     relative = find_images([Path("photos")])
-    assert_holds(open_cache(Path("moved"), relative, at_least=AT_LEAST), relative)
+    assert_holds(open_cache(Path("moved"), relative, preparation=PREPARATION), relative)
     assert len(builds) == 1
 
 
@@ -128,10 +136,10 @@ def test_a_folder_that_changes_has_its_cache_built_anew(
     caplog: pytest.LogCaptureFixture,
     change: Callable[[list[Path]], list[Path]],
 ) -> None:
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     changed = change(paths)
     with caplog.at_level(logging.INFO):
-        assert_holds(open_cache(folder, changed, at_least=AT_LEAST), changed)
+        assert_holds(open_cache(folder, changed, preparation=PREPARATION), changed)
     assert "is built anew: the photos have changed, or what decodes them" in caplog.text
     assert len(builds) == 2
     assert names_in(folder) == [builds[0].name]
@@ -140,18 +148,18 @@ def test_a_folder_that_changes_has_its_cache_built_anew(
 def test_another_decoder_builds_anew(
     paths: list[Path], folder: Path, builds: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     monkeypatch.setattr("PIL.__version__", "99.0")
-    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
     assert len(builds) == 2
 
 
 def test_decoding_of_another_number_builds_anew(
     paths: list[Path], folder: Path, builds: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     monkeypatch.setattr(cache_module, "DECODING", 0)
-    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
     assert len(builds) == 2
 
 
@@ -201,9 +209,9 @@ def test_another_size_and_another_folder_have_caches_beside_it(
 ) -> None:
     others = write_photos(tmp_path / "others" / "photos", 2)
     for _ in range(2):
-        assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
-        assert_holds(open_cache(folder, paths, at_least=20), paths)
-        assert_holds(open_cache(folder, others, at_least=AT_LEAST), others)
+        assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
+        assert_holds(open_cache(folder, paths, preparation=SMALLER), paths)
+        assert_holds(open_cache(folder, others, preparation=PREPARATION), others)
     assert len(builds) == len(names_in(folder)) == 3
 
 
@@ -211,11 +219,10 @@ def test_a_broken_image_is_not_in_it(paths: list[Path], folder: Path, builds: li
     paths[1].write_bytes(paths[1].read_bytes()[:-40])
     paths[3].unlink()
     for _ in range(2):
-        cache = open_cache(folder, paths, at_least=AT_LEAST)
+        cache = open_cache(folder, paths, preparation=PREPARATION)
         assert_holds(cache, [paths[0], paths[2], paths[4]])
-        assert cache.image(str(paths[1])) is None
-        assert cache.image(str(paths[3])) is None
-        assert cache.image("never heard of") is None
+        for missing in (paths[1], paths[3], "never heard of"):
+            assert cache.photo(str(missing), *SCALED[0]) is None
     assert len(builds) == 1
 
 
@@ -223,11 +230,11 @@ def test_a_broken_image_is_not_in_it(paths: list[Path], folder: Path, builds: li
 def test_a_cache_that_is_cut_short_is_built_anew(
     paths: list[Path], folder: Path, builds: list[Path], kept: float
 ) -> None:
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     content = builds[0].read_bytes()
     end = int(kept * len(content)) if isinstance(kept, float) else kept
     builds[0].write_bytes(content[:end])
-    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
     assert len(builds) == 2
     assert builds[0].read_bytes() == content
 
@@ -236,44 +243,46 @@ def test_a_cache_that_is_cut_short_is_built_anew(
 def test_a_damaged_table_or_trailer_is_noticed(
     paths: list[Path], folder: Path, builds: list[Path], at: int
 ) -> None:
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     content = bytearray(builds[0].read_bytes())
     content[at] ^= 1
     builds[0].write_bytes(content)
-    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
     assert len(builds) == 2
 
 
 def test_damaged_pixels_are_never_given_and_the_next_run_builds_anew(
     paths: list[Path], folder: Path, builds: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     content = bytearray(builds[0].read_bytes())
-    size = 3 * 48 * 40
     content[5] ^= 1
-    content[size + 5] ^= 1
+    content[builds[0].stat().st_size * 3 // 10] ^= 1  # the second of five photos
     builds[0].write_bytes(content)
-    cache = open_cache(folder, paths, at_least=AT_LEAST)
-    assert (cache.image(str(paths[0])), cache.image(str(paths[1]))) == (None, None)
+    cache = open_cache(folder, paths, preparation=PREPARATION)
+    found = [[cache.photo(str(path), *scaled) is None for scaled in SCALED] for path in paths[:2]]
+    assert found[0] == [True, False]
+    assert sorted(found[1]) == [False, True]
     assert_holds(cache, paths[2:])
     assert len(caplog.messages) == 1
     assert caplog.messages[0].startswith(f"cache: {builds[0]} is damaged")
-    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
     assert len(builds) == 2
 
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from fast_style.data import cache
+from fast_style.data import cache, preparation
 folder, paths = Path(sys.argv[1]), [Path(path) for path in sys.argv[2:]]
-decode = cache.open_rgb
+decode = preparation.read_rgb
 def fatal(path, **options):
     if path == paths[4]:
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(path, **options)
-cache.open_rgb = fatal
-cache.open_cache(folder, paths, at_least=30)
+preparation.read_rgb = fatal
+made = preparation.Preparation(sizes=(24,), min_crop=0.8)
+cache.open_cache(folder, paths, preparation=made)
 """
 
 
@@ -285,7 +294,7 @@ def test_a_build_that_is_killed_leaves_nothing_that_is_believed(
     (left,) = names_in(folder)
     assert left.startswith(".")
     assert left.endswith(".tmp")
-    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
     assert names_in(folder) == [builds[0].name]
 
 
@@ -294,24 +303,26 @@ def test_of_many_that_want_the_same_cache_one_builds_it(
 ) -> None:
     """Locks are those of open files, so threads stand for processes."""
     with ThreadPoolExecutor(4) as pool:
-        caches = list(pool.map(lambda _: open_cache(folder, paths, at_least=AT_LEAST), range(4)))
+        caches = list(
+            pool.map(lambda _: open_cache(folder, paths, preparation=PREPARATION), range(4))
+        )
     for cache in caches:
         assert_holds(cache, paths)
     assert len(builds) == 1
 
 
 def test_an_open_cache_outlives_its_replacement(paths: list[Path], folder: Path) -> None:
-    before = [open_rgb(path, at_least=AT_LEAST) for path in paths]
-    cache = open_cache(folder, paths, at_least=AT_LEAST)
+    before = [PREPARATION.photo(path, *SCALED[0]) for path in paths]
+    cache = open_cache(folder, paths, preparation=PREPARATION)
     replaced(paths)
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     for path, image in zip(paths, before, strict=True):
-        assert np.array_equal(cache.image(str(path)), image)  # type: ignore[arg-type]
+        assert np.array_equal(cache.photo(str(path), *SCALED[0]), image)  # type: ignore[arg-type]
 
 
 def message(folder: Path, paths: list[Path]) -> str:
     with pytest.raises(CacheError) as caught:
-        open_cache(folder, paths, at_least=AT_LEAST)
+        open_cache(folder, paths, preparation=PREPARATION)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -326,10 +337,10 @@ def test_a_file_in_the_place_of_the_folder_is_named(paths: list[Path], folder: P
 def test_a_folder_that_cannot_be_written_to_is_named_but_its_cache_is_read(
     paths: list[Path], folder: Path
 ) -> None:
-    open_cache(folder, paths, at_least=AT_LEAST)
+    open_cache(folder, paths, preparation=PREPARATION)
     folder.chmod(0o555)
     try:
-        assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+        assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
         assert message(folder, replaced(paths)) == (
             f"data.cache: {folder}: cannot be written: Permission denied"
         )
@@ -342,7 +353,7 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(
 ) -> None:
     usage = shutil.disk_usage(folder.parent)._replace(free=10)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    monkeypatch.delattr(cache_module, "open_rgb")
+    monkeypatch.delattr(preparation_module, "read_rgb")
     monkeypatch.setattr(cache_module, "bytes_needed", lambda *_, **__: 2_340_000_000)
     told = f"data.cache: {folder}: about 2.34 GB are needed and 0.00 GB are free"
     assert message(folder, paths) == told
@@ -357,7 +368,7 @@ def test_a_disk_that_becomes_full_leaves_nothing(paths: list[Path], folder: Path
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert names_in(folder) == []
-    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)
 
 
 def test_a_build_that_is_interrupted_leaves_nothing(
@@ -366,9 +377,9 @@ def test_a_build_that_is_interrupted_leaves_nothing(
     def interrupt(*_: object, **__: object) -> Image.Image:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache_module, "open_rgb", interrupt)
+    monkeypatch.setattr(preparation_module, "read_rgb", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        open_cache(folder, paths, at_least=AT_LEAST)
+        open_cache(folder, paths, preparation=PREPARATION)
     assert names_in(folder) == []
 
 
@@ -377,11 +388,12 @@ def test_what_is_needed_is_told_from_the_headers(tmp_path: Path) -> None:
     photo(1, 40, 60).save(tmp_path / "small.png")
     (tmp_path / "broken.jpg").write_bytes(b"")
     large, small, broken = (tmp_path / name for name in ("large.jpg", "small.png", "broken.jpg"))
-    assert bytes_needed([large], at_least=AT_LEAST) == 3 * 50 * 32
-    assert bytes_needed([small, small, broken], at_least=AT_LEAST) == 3 * 3 * 40 * 60
-    assert bytes_needed([broken], at_least=AT_LEAST) == 0
+    sizes = [sum(photo.numel() for photo in PREPARATION.photos(path)) for path in (large, small)]
+    assert bytes_needed([large], preparation=PREPARATION) == sizes[0]
+    assert bytes_needed([small, small, broken], preparation=PREPARATION) == 3 * sizes[1]
+    assert bytes_needed([broken], preparation=PREPARATION) == 0
 
 
 def test_many_images_are_decoded_in_order(tmp_path: Path, folder: Path) -> None:
     paths = write_photos(tmp_path / "many", 60, height=20, width=20)
-    assert_holds(open_cache(folder, paths, at_least=AT_LEAST), paths)
+    assert_holds(open_cache(folder, paths, preparation=PREPARATION), paths)

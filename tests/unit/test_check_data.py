@@ -9,6 +9,7 @@ from synthetic import photo, write_photos
 
 from fast_style.commands import main
 from fast_style.config import TrainingConfig
+from fast_style.data.preparation import Preparation
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def test_a_folder_of_usable_photos_is_told_and_is_a_success(
     assert "duplicates: 0" in text
     assert "images/s a core" in text
     assert "4,000 steps of 4: each photo 2,000.0 times" in text
-    assert "data.cache would take 0.00 GB" in text
+    assert "data.cache would take 0.01 GB" in text
     assert "unreadable" not in text
 
 
@@ -37,6 +38,7 @@ def test_every_number_can_be_had_as_json(
 ) -> None:
     Image.new("L", (60, 400), 90).save(tmp_path / "grey.jpg")
     Image.new("L", (300, 20), 90).save(tmp_path / "greyer.jpg")
+    paths = [*photos.iterdir(), *tmp_path.iterdir()]
     found = report(capsys, photos, tmp_path, "--image-size", 40)
     assert (found["files"], found["usable"]) == (10, 10)
     assert (found["unreadable"], found["too_small"]) == ({}, [])
@@ -48,7 +50,9 @@ def test_every_number_can_be_had_as_json(
     assert found["epochs"] == training.steps * training.batch_size / 10
     loading = training.steps * training.batch_size / found["images_per_second_and_core"]
     assert found["loading_seconds"] == pytest.approx(loading / found["workers"], rel=0.05)
-    assert found["cache_bytes"] == 3 * (8 * 48 * 40 + 60 * 400 + 300 * 20)
+    made = Preparation(sizes=(40,), min_crop=0.75)
+    ready = [sum(pixels.numel() for pixels in made.photos(path)) for path in paths]
+    assert found["cache_bytes"] == sum(ready)
 
 
 def test_each_file_that_cannot_be_used_is_named_with_its_reason(
@@ -61,7 +65,7 @@ def test_each_file_that_cannot_be_used_is_named_with_its_reason(
     assert main(["check-data", str(tmp_path)]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "9 image files, 3 usable"
-    assert lines[1] == "unreadable: 5, more than the 5% that a training goes on with"
+    assert lines[1] == "unreadable: 5, more than the 50% that a training goes on with"
     for name in UNREADABLE:
         assert sum(line.startswith(f"  {tmp_path / name}: ") for line in lines) == 1
     place = lines.index("too small, with a side under 16 pixels: 1")
@@ -94,7 +98,7 @@ def test_a_folder_without_any_usable_photo_is_told_in_full(
     assert main(["check-data", str(tmp_path)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "1 image files, 0 usable",
-        "unreadable: 1, more than the 5% that a training goes on with",
+        "unreadable: 1, more than the 50% that a training goes on with",
         f"  {tmp_path / 'a.jpg'}: is empty",
     ]
     assert report(capsys, tmp_path, code=1)["usable"] == 0

@@ -192,6 +192,30 @@ def test_what_the_machine_lacks_is_one_line(
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB",
+        "CUDA error: out of memory",
+        "MPS backend out of memory (MPS allocated: 8.00 GB)",
+        "Invalid buffer size: 38.15 GB",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
+        "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.",
+    ],
+)
+def test_all_that_libraries_say_without_memory_is_seen_and_the_keys_that_help_are_named(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    def body() -> int:
+        raise RuntimeError(text)
+
+    assert run(body, less_memory="lower training.batch_size") == 2
+    said = capsys.readouterr().err
+    assert said == f"error: {text.rstrip('.')}. Lower training.batch_size.\n"
+
+
+@pytest.mark.parametrize(
     ("arguments", "part"),
     [
         (["--model", "gone", "in.png"], "gone"),

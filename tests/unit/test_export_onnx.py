@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fast_style.errors import UserError
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.streaming import Edge
 from fast_style.networks.transformer import TransformerNet, Upsampling
 from fast_style.stylization import Stylizer
@@ -204,3 +205,34 @@ def test_the_gate_refuses_nan() -> None:
 def test_an_impossible_form_is_named(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         GraphForm(**wrong)
+
+
+def patch_network() -> PatchNet:
+    """A network of the fast family, whose norms have scales of both signs and of zero."""
+    torch.manual_seed(0)
+    net = PatchNet(4, 2)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.ndim == 1:
+                parameter += 0.3 * torch.randn_like(parameter)
+        net.head.weight *= 8
+        net.encoder[0].norm.weight[:2] = torch.tensor([0, -0.75])
+    return net.eval()
+
+
+@pytest.mark.parametrize("size", [None, (17, 30)])
+@pytest.mark.parametrize("edge", ["reflect", "none"])
+@pytest.mark.parametrize("io", ["uint8", "float"])
+def test_a_graph_of_the_fast_family_gives_its_picture(
+    io: Io, edge: Edge, size: tuple[int, int] | None
+) -> None:
+    net, form = patch_network(), GraphForm(io=io, edge=edge, size=size)
+    check_parity(onnxruntime_session(onnx_bytes(net, form, {})), net, form)
+
+
+@pytest.mark.parametrize("size", [None, (101, 77)])
+def test_openvino_gives_the_picture_of_the_fast_family(size: tuple[int, int] | None) -> None:
+    net, form = patch_network(), GraphForm(io="float", size=size)
+    run = openvino_session(onnx_bytes(net, form, {}))
+    shapes = [(1, *size)] if size else [(1, 5, 7), (1, 101, 77), (3, 64, 52)]
+    check_parity(run, net, form, tolerance=OPENVINO, shapes=shapes)

@@ -75,3 +75,21 @@ def test_without_the_libraries_the_extra_is_named(
     (tmp_path / "a.exr").write_bytes(head + bytes(100))
     with pytest.raises(ImageError, match=r"a\.exr: is .*: reading it needs pip install 'fast-sty"):
         read_picture(tmp_path / "a.exr")
+
+
+def test_an_openexrs_primaries_count(tmp_path: Path) -> None:
+    exr = pytest.importorskip("OpenEXR")
+    from fast_style.images import profiles
+
+    def light_of(colors: profiles.Chromaticities) -> np.ndarray:
+        """By hand: the columns of a matrix to XYZ, of primaries that add up to their white."""
+        columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in colors]).T
+        return columns[:, :3] * np.linalg.solve(columns[:, :3], columns[:, 3])
+
+    for colors in (profiles.BT_2020, profiles.DISPLAY_P3, profiles.SRGB):
+        flat = tuple(float(value) for xy in colors for value in xy)
+        header = {"type": exr.scanlineimage, "chromaticities": flat}
+        exr.File(header, {"RGB": LIGHT / 8}).write(str(tmp_path / "a.exr"))
+        linear = LIGHT / 8 @ (np.linalg.inv(light_of(profiles.SRGB)) @ light_of(colors)).T
+        found = read_picture(tmp_path / "a.exr").pixels.permute(1, 2, 0).numpy() / 65535
+        assert np.abs(found - shown(linear.clip(0, None))).max() < 2e-3

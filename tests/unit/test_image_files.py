@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -592,6 +594,35 @@ def test_a_picture_inside_another_is_guarded_too(tmp_path: Path) -> None:
     (tmp_path / "a.icns").write_bytes(struct.pack(">4sI", b"icns", 8 + len(block)) + block)
     with pytest.raises(ImageError, match=r"a\.icns: Image size \(9000000 pixels\) exceeds limit"):
         read_picture(tmp_path / "a.icns")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is counted as Linux does")
+@pytest.mark.parametrize("kind", ["screen", "transparent screen", "deep"])
+def test_memory_is_bounded_by_the_pixels_that_are_kept(tmp_path: Path, kind: str) -> None:
+    """A small frame on a large screen of a GIF once took fifteen bytes a pixel."""
+    side, path = 4000, tmp_path / "a.gif"
+    if kind == "deep":
+        tifffile = pytest.importorskip("tifffile")
+        values = np.zeros((side, side, 3), np.uint16)
+        tifffile.imwrite(path, values, photometric="rgb", compression="zlib")
+    else:
+        options = {"transparency": 3} if kind == "transparent screen" else {}
+        Image.new("P", (20, 20), 3).save(path, **options)
+        data = bytearray(path.read_bytes())
+        data[6:10] = struct.pack("<HH", side, side)
+        path.write_bytes(data)
+    program = (
+        "import resource, sys\n"
+        "from fast_style.images import read_picture\n"
+        "def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
+        "before = most()\n"
+        "pixels = read_picture(sys.argv[1]).pixels\n"
+        "print((most() - before) / (pixels.numel() * pixels.element_size()))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, path], capture_output=True, text=True, check=True
+    )
+    assert float(result.stdout) < 3.2
 
 
 def test_the_table_of_formats_is_all_that_writing_asks(tmp_path: Path) -> None:

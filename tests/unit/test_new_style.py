@@ -1,5 +1,6 @@
 """What `fast-style new` chooses, shows and refuses. (From beginning to end: e2e.)"""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,19 @@ from PIL import Image
 from synthetic import photo, vgg_weights, write_photos
 from torch import Tensor
 
+from fast_style.checkpoints.files import load_model, shipped_models
 from fast_style.commands import main
 from fast_style.config import ConfigError, load_config
 from fast_style.creation import new_style
-from fast_style.creation.new_style import Wish, draw_strengths, objective_of, plan_style
-from fast_style.images import load_image
+from fast_style.creation.new_style import (
+    Wish,
+    draw_strengths,
+    from_nearest_base,
+    objective_of,
+    plan_style,
+)
+from fast_style.data import center_crops
+from fast_style.images import load_image, to_float
 from fast_style.training.inputs import with_start
 
 CPU = torch.device("cpu")
@@ -70,6 +79,24 @@ def test_a_style_begins_with_the_shipped_base_and_says_no_more_than_it_must(user
     style.write()
     assert load_config(style.file) == config
     assert "--config My_Painting.yaml" in style.file.read_text()
+
+
+def test_a_style_begins_with_the_shipped_model_that_comes_nearest_to_it(user: Path) -> None:
+    style = plan_style(wish(), on=CPU)
+    held_out = sorted((user / "photos").iterdir())[:1]
+    criterion = objective_of(style.config, held_out, CPU).criterion
+    crop = to_float(center_crops(held_out, 128)[held_out[0]])[None]
+    totals = {}
+    for path in shipped_models():
+        with torch.no_grad():
+            stylized = load_model(path).network(crop).clamp(0, 1)
+            totals[path.stem] = criterion(stylized, criterion.content_targets(crop)).total.item()
+    nearest = from_nearest_base(style, criterion, held_out, CPU)
+    assert str(nearest.config.training.init_from) == min(totals, key=totals.__getitem__)
+    nearest.write()
+    assert load_config(nearest.file) == nearest.config
+    there = plan_style(wish(), on=CPU)
+    assert from_nearest_base(there, criterion, held_out, CPU) is there
 
 
 def test_a_large_picture_is_taken_at_512_pixels_and_a_gpu_takes_larger_crops(user: Path) -> None:
@@ -147,7 +174,7 @@ def test_a_dry_run_says_what_is_too_long_and_writes_nothing(
     arguments = (PICTURE, "photos", "--dry-run", "--minutes")
     assert new(*arguments, "0.01") == 0
     first, second, third, last = capsys.readouterr().out.splitlines()
-    assert first.startswith("My Painting.png at 48 pixels, strength 1, from wave, width 16")
+    assert re.match(r"My Painting\.png at 48 pixels, strength 1, from \w+, width 16", first)
     assert "s a step: 0.01 minutes are " in second
     assert third.startswith("too long: ")
     assert "it fits with --minutes " in third

@@ -111,16 +111,17 @@ def test_a_tiny_image_is_skipped_and_named_once(
     assert caplog.messages == [f"skipped: {tiny}: a side is under 16 pixels"]
 
 
-def test_more_than_one_in_twenty_unreadable_stops_with_the_list(tmp_path: Path) -> None:
-    paths = write_photos(tmp_path, 30, height=16, width=16)
-    broken = [tmp_path / name for name in ("x.jpg", "y.jpg")]
+def test_more_than_half_unreadable_stops_with_the_list(tmp_path: Path) -> None:
+    paths = write_photos(tmp_path, 4, height=16, width=16)
+    broken = [tmp_path / f"x{i}.jpg" for i in range(5)]
     for path in broken:
         path.write_bytes(b"")
     with pytest.raises(DataError) as caught:
         scan_images([*paths, *broken])
     message = str(caught.value)
-    assert "2 of 32 content images are unreadable, more than 5%" in message
+    assert "5 of 9 content images are unreadable, more than 50%" in message
     assert all(str(path) in message for path in broken)
+    assert len(scan_images([*paths, *broken[:4]]).usable) == 4
 
 
 def test_tiny_images_only_are_no_content_images(tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_a_plain_band_along_any_edge_is_told(tmp_path: Path, edge: int, extensio
     Image.fromarray(np.rot90(pixels, -edge)).save(framed)
     Image.new("RGB", (90, 60), (40, 80, 120)).save(tmp_path / "plain.png")
     scan = inspect_images([*paths[1:], framed, tmp_path / "plain.png"])
-    assert scan.framed == 1
+    assert (scan.framed, scan.framed_photos) == (1, [framed])
     assert scan.summary().endswith("0% grey, 25% with a plain band along an edge")
 
 

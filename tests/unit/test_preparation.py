@@ -1,6 +1,5 @@
 import logging
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from synthetic import photo, write_photos
 
 from fast_style.config import Config, ConfigError, StyleConfig
 from fast_style.data import DataError, Draw
-from fast_style.data.photos import hold_out, inspect_images
+from fast_style.data.photos import Scan, hold_out, inspect_images
 from fast_style.training.inputs import load_style_image, prepare
 
 
@@ -63,7 +62,9 @@ def test_a_held_out_photo_that_only_now_turns_out_broken_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    scan = partial(inspect_images, decoded=3)  # files 0, 4 and 8
+    def scan(paths: Sequence[Path], **_: object) -> Scan:
+        return inspect_images(paths, decoded=3)  # files 0, 4 and 8
+
     monkeypatch.setattr("fast_style.training.inputs.scan_images", scan)
     photos = write_photos(tmp_path / "photos", 10)
     config = tiny_config({"data.train": str(tmp_path / "photos"), "data.held_out": 2})
@@ -93,7 +94,7 @@ def test_a_cache_is_filled_where_one_is_asked_for_and_serves_any_split(
     expected = prepare(tiny_config(), device="cpu").images
     images = prepare(tiny_config(changes), device="cpu").images
     assert images.cache is not None
-    assert images.cache.image(images.paths[0]) is not None
+    assert images.cache.photo(images.paths[0], 32, 0) is not None
     assert all(torch.equal(images[Draw(i, i)][0], expected[Draw(i, i)][0]) for i in range(7))
     written = images.cache.file.stat().st_mtime_ns
     prepare(tiny_config({**changes, "data.held_out": 2}), device="cpu")

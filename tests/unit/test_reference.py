@@ -72,7 +72,7 @@ def test_a_key_says_its_type_bounds_default_meaning_and_source() -> None:
     [
         ("loss.strength", "loss.strength: a number above 0 or null (default: 1.0)", 1),
         ("strength", "loss.strength: ", 1),
-        ("network", "network.width: ", 2),
+        ("network", "network.width: ", 3),
         ("", "name: text (default: none)", len(list(entries(Config)))),
     ],
 )

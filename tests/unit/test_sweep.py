@@ -368,7 +368,7 @@ def test_photos_that_cannot_be_read_are_left_out(
     own = user / "own"
     write_photos(own, 25)
     (own / "photo-000.png").write_bytes(b"damaged")
-    assert run(*AXIS, *QUICK, "--steps", "1", "--images", "own") == 0
+    assert run(*AXIS, *QUICK, "--steps", "1", "--images", "own") == 1
     assert "photos photo-001, photo-013" in capsys.readouterr().out
 
 

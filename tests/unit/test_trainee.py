@@ -1,14 +1,21 @@
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
+from runs import assert_equal_bits
 
 from fast_style.config import Config, ConfigError
 from fast_style.data import content_batches
+from fast_style.devices import autocast
+from fast_style.images import to_float
+from fast_style.training import forward, train
+from fast_style.training.forward import Forward, choose_compiling, worth_compiling
 from fast_style.training.inputs import prepare
 from fast_style.training.schedule import Plan
-from fast_style.training.trainee import Trainee, train_step, worth_compiling
+from fast_style.training.trainee import Trainee, train_step
 
 MakeConfig = Callable[..., Config]
 
@@ -77,6 +84,82 @@ def test_a_compiled_step_gives_the_losses_and_the_state_of_an_eager_one(
         for key, value in eager[part].items():
             # What is left of a bias before a norm is rounding.
             torch.testing.assert_close(compiled_state[part][key], value, rtol=0, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_content_images_to_losses_are_one_graph_with_the_bits_of_an_eager_step(
+    trainee: Trainee, dtype: torch.dtype
+) -> None:
+    content = torch.rand(2, 3, 32, 32)
+    half = Forward(trainee.network, trainee.inputs.criterion)
+    results = []
+    for evaluate in (
+        half.evaluate,
+        torch.compile(half.evaluate, backend="aot_eager", fullgraph=True, dynamic=False),
+    ):
+        half.zero_grad(set_to_none=True)
+        with autocast(content.device, dtype):
+            losses = evaluate(content)
+        losses.total.backward()
+        gradients = [weight.grad.clone() for weight in half.parameters()]
+        results.append([*losses.items().values(), *gradients])
+    for eager, compiled in zip(*results, strict=True):
+        assert torch.equal(compiled, eager)
+
+
+@pytest.fixture
+def broken_compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compile on the CPU as on CUDA, where long runs are compiled by default; nothing can."""
+    from torch._inductor import config, cpp_builder
+
+    monkeypatch.setattr(forward, "worth_compiling", lambda *_: True)
+    cpp_builder.cpp_compiler_search.cache_clear()
+    torch._dynamo.reset()
+    with config.patch({"cpp.cxx": (None, "/nonexistent/c++"), "force_disable_caches": True}):
+        yield
+    cpp_builder.cpp_compiler_search.cache_clear()
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_run_goes_on_where_compiling_fails(
+    tiny_config: MakeConfig,
+    broken_compiler: None,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    config = tiny_config({"training.steps": 2, "data.workers": 0})
+    assert train(config, tmp_path / "run", device="cpu").finished
+    (line,) = [r.getMessage() for r in caplog.records if r.name == forward.__name__]
+    assert line.startswith("compiling failed, so training goes on without it (")
+    assert "ompiler" in line
+    assert "\n" not in line
+    # What was tried has left no trace: the weights are those of a run that never compiled.
+    trainee = Trainee(config, prepare(config, device="cpu"))
+    state = torch.load(tmp_path / "run" / "state-00000002.pt", weights_only=True)
+    for batch in islice(content_batches(trainee.inputs.images, config.training.batch_size), 2):
+        trainee.update(to_float(batch.pixels))
+    assert_equal_bits(state["network"], trainee.state()["network"])
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_who_insists_on_compiling_is_told_in_one_line_why_it_failed(
+    tiny_config: MakeConfig, broken_compiler: None
+) -> None:
+    config = tiny_config({"training.compile": True})
+    trainee = Trainee(config, prepare(config, device="cpu"))
+    with pytest.raises(ConfigError, match=r"^training\.compile: true, but compiling failed \("):
+        trainee.update(torch.rand(2, 3, 32, 32))
+
+
+def test_without_triton_or_a_c_compiler_nothing_is_tried(
+    tiny_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = tiny_config({"training.steps": 40_000}).training
+    # There is no GPU here, so none that Triton would know.
+    assert choose_compiling(config, torch.device("cuda")) is False
+    assert "no Triton for this GPU" in caplog.text
+    assert choose_compiling(config, torch.device("cpu")) is False
 
 
 @pytest.mark.parametrize(

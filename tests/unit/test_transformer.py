@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,8 @@ from fast_style.networks.transformer import (
     TransformerNet,
     conv2d_two_by_two,
     pad_to_stride,
+    reflect,
+    replicate_one,
     upsample_conv2d,
 )
 
@@ -230,3 +234,27 @@ def test_conv2d_two_by_two_equals_torchs_convolution(bias: bool, kernel_size: in
     offset = torch.randn(3) if bias else None
     expected = F.conv2d(x, weight, offset)
     torch.testing.assert_close(conv2d_two_by_two(x, weight, offset), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("pad", "mode", "padding"),
+    [
+        (lambda x: reflect(x, 1), "reflect", 1),
+        (lambda x: reflect(x, 4), "reflect", 4),
+        (replicate_one, "replicate", 1),
+    ],
+)
+def test_padding_in_half_precision_is_torchs_with_its_gradient(
+    pad: Callable[[Tensor], Tensor], mode: str, padding: int
+) -> None:
+    x = torch.randn(2, 5, 9, 11).bfloat16().requires_grad_()
+    wanted_x = x.detach().float().requires_grad_()
+    padded, wanted = pad(x), F.pad(wanted_x, (padding,) * 4, mode=mode)
+    assert padded.dtype == torch.bfloat16
+    assert torch.equal(padded.float(), wanted)
+    gradient = torch.randint(-8, 8, wanted.shape).float()  # whole numbers: sums are exact
+    padded.backward(gradient.bfloat16())
+    wanted.backward(gradient)
+    assert x.grad is not None
+    assert wanted_x.grad is not None
+    assert torch.equal(x.grad.float(), wanted_x.grad)

@@ -14,7 +14,8 @@ from fast_style.checkpoints.files import save_model
 from fast_style.commands import evaluate
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer
-from fast_style.video import measure_stability, stability
+from fast_style.video import measure_stability, stability, stylize_clip
+from fast_style.video.matching import matched
 from fast_style.video.reading import FileSource
 from fast_style.video.steadying import Steadier
 
@@ -208,3 +209,63 @@ def test_evaluate_prints_the_scores(
     assert evaluate.main(arguments) == 0
     assert "| pan (3, 1) |" in capsys.readouterr().out
     assert '"motion": "still, noise 2"' in (tmp_path / "scores.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("step", [(3, 1), (0, 0), (-7, 4), (14, -11)])
+def test_matching_finds_how_a_photo_pans(step: tuple[int, int]) -> None:
+    photo = texture(160, 200)
+    before, now = (window(photo, 40 + i * step[0], 40 + i * step[1]) for i in (0, 1))
+    found = matched(before, now)
+    assert found.shape == (8, 12, 2)
+    assert np.array_equal(np.median(found.reshape(-1, 2), 0), step)
+    assert (found[2:-2, 2:-2] == step).all(-1).mean() > 0.85
+
+
+def test_matching_finds_what_moves_before_a_photo_that_stands() -> None:
+    photo, object_ = window(texture(120, 160), 0, 0), texture(24, 24, 7)
+    before, now = photo.clone(), photo.clone()
+    before[:, 20:44, 30:54] = object_
+    now[:, 20:44, 36:60] = object_
+    found = matched(before, now)
+    assert (found[3:5, 5:7] == (-6, 0)).all()
+    assert (found[:, 10:] == 0).all()
+
+
+def test_matching_leaves_noise_on_a_plain_wall_where_it_is() -> None:
+    generator = torch.Generator().manual_seed(0)
+    before, now = (
+        (128 + 2 * torch.randn(3, 64, 96, generator=generator)).to(torch.uint8) for _ in range(2)
+    )
+    assert np.abs(matched(before, now)).max(-1).mean() < 2
+
+
+def test_strokes_follow_a_pan_without_vectors() -> None:
+    photo = texture(120, 160)
+    frames = [window(photo, 3 * i, i) for i in range(8)]
+    looks = [strokes(frame, i) for i, frame in enumerate(frames)]
+    steadier = Steadier(matching=True)
+    steadied = [steadier.add(frame, look, None) for frame, look in zip(frames, looks, strict=True)]
+    assert flicker(steadied, (3, 1)) < 0.5 * flicker(looks, (3, 1))
+
+
+@pytest.mark.parametrize("codec", ["libvpx-vp9", "libx265"])
+def test_a_clip_without_vectors_is_steadied_when_asked_for(
+    tmp_path: Path, tiny_network: TransformerNet, codec: str
+) -> None:
+    photo = texture(120, 200).permute(1, 2, 0).numpy()
+    frames = [photo[i : i + 96, 3 * i : 3 * i + 128] for i in range(6)]
+    options = {"crf": "18", "x265-params": "log-level=none:pools=none"}
+    clip = write_clip(tmp_path / "a.mkv", frames, codec=codec, options=options)
+    stylizer = Stylizer(tiny_network)
+    notes: list[str] = []
+    for name, steady in (("plain", None), ("steady", True)):
+        result = stylize_clip(
+            stylizer, clip, tmp_path / f"{name}.mkv", steady=steady, on_note=notes.append
+        )
+        assert result.steadied is bool(steady)
+    assert notes == []
+    plain, steadied = (
+        [frame.pixels for frame in FileSource(tmp_path / f"{name}.mkv").frames()]
+        for name in ("plain", "steady")
+    )
+    assert flicker(steadied, (3, 1)) < flicker(plain, (3, 1))

@@ -1,0 +1,1 @@
+"""A local server: the page, and stylizing over HTTP. Of the standard library alone."""

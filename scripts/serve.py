@@ -1,0 +1,6 @@
+import sys
+
+from fast_style.commands import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["serve", *sys.argv[1:]]))
