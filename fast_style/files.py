@@ -1,6 +1,7 @@
 """Writing files so that each appears whole or not at all."""
 
 import contextlib
+import io
 import os
 import sys
 import time
@@ -8,6 +9,8 @@ from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
+
+from fast_style import remote
 
 _SUFFIX = ".tmp"
 # Windows replaces no file that is open, and virus scanners and indexers open new ones for a moment:
@@ -21,8 +24,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
     It is written beside its place, flushed to the disk, then renamed. When anything is raised it is
     removed; what a killed process leaves is overwritten by the next write to the same path. Raises
-    OSError.
+    OSError. An address in a store (see remote.py) is written at once, at the end.
     """
+    if remote.is_remote(path):
+        held = io.BytesIO()
+        yield held
+        remote.write_bytes(path, held.getvalue())
+        return
     temporary = path.with_name(f".{path.name}{_SUFFIX}")
     try:
         with temporary.open("w+b") as file:
@@ -39,7 +47,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 def digest(path: Path) -> str:
     """Hash a file's bytes. Raises OSError."""
-    return sha256(path.read_bytes()).hexdigest()
+    content = remote.read_bytes(path) if remote.is_remote(path) else path.read_bytes()
+    return sha256(content).hexdigest()
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -29,10 +29,12 @@ import PIL
 from PIL import features
 from tqdm import tqdm
 
-from fast_style.data.photos import DataError, below_common_folder
+from fast_style.data.photos import DataError, below_common_folder, bytes_of
 from fast_style.data.preparation import SCALES, Preparation
 from fast_style.files import atomic_write, remove_unfinished
 from fast_style.images import ImageError
+from fast_style.remote import is_remote
+from fast_style.shards import shard_of
 
 if sys.platform == "win32":
     import msvcrt
@@ -169,8 +171,11 @@ def _key(paths: Sequence[Path], names: Sequence[str], preparation: Preparation) 
     digest = hashlib.sha256(f"{preparation} {_decoders()}\n".encode())
     for path, name in zip(paths, names, strict=True):
         try:
-            status = path.stat()
-            state = f"{status.st_size} {status.st_mtime_ns}"
+            if is_remote(path) or shard_of(path):
+                state = str(bytes_of(path))
+            else:
+                status = path.stat()
+                state = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
             state = "gone"  # `ContentImages` finds out
         digest.update(os.fsencode(f"{name}\0{state}\n"))

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "stylize": "one forward pass, against the plain network",
     "data": "images a second from files to batches, against the usual Pillow pipeline",
     "gpu": "what a card must show: numbers, syncs, speed, memory, resuming; under ten minutes",
+    "scale": "photos a second by the number of workers, simulated",
     "train": "a training step, against the loop of PyTorch's own example",
     "exported": "an exported model in ONNX Runtime and OpenVINO, against Stylizer",
     "serve": "a crowd at the local server: what fails, and how its memory grows",

@@ -21,6 +21,10 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
             ("33x32", "plain", "ours float32", "one batch", "of peak"),
         ),
         (
+            "scale --workers 1,3 --photos 8 --compute 0.01 --latency 0.005 --listed 50",
+            ("listing and names", "what is finished", "report and manifest", "of linear"),
+        ),
+        (
             "train --runs 1 --size 16 --batch-size 2 --width 2 --device cpu",
             ("batch 2, 16x16", "plain", "ours float32", "VGG on the content", "network backward"),
         ),
