@@ -127,11 +127,8 @@ def _read(job: Job, saving: Saving) -> _Stage:
     except (ImageError, MemoryError) as error:
         return None, None, replace(result, error=_reason(job.input, error))
     except Exception as error:  # of this photo: the others go on
-        return (
-            None,
-            None,
-            replace(result, error=f"{shown(job.input)}: cannot be read: {_text(error)}"),
-        )
+        reason = f"{shown(job.input)}: cannot be read: {_text(error)}"
+        return None, None, replace(result, error=reason)
     try:
         mask = None if job.mask is None else load_mask(job.mask)
     except (ImageError, MemoryError) as error:
