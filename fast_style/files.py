@@ -3,6 +3,8 @@
 import contextlib
 import io
 import os
+import sys
+import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +13,9 @@ from typing import BinaryIO
 from fast_style import remote
 
 _SUFFIX = ".tmp"
+# Windows replaces no file that is open, and virus scanners and indexers open new ones for a moment:
+# so many seconds are waited before it is tried again.
+_PAUSES = (0.05, 0.1, 0.2, 0.5, 1.0) if sys.platform == "win32" else ()
 
 
 @contextlib.contextmanager
@@ -32,7 +37,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        _rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -50,6 +55,17 @@ def remove_unfinished(folder: Path) -> None:
     """Remove what writes that were killed have left in a folder."""
     for path in folder.glob(f".*{_SUFFIX}"):
         path.unlink(missing_ok=True)
+
+
+def _rename(temporary: Path, path: Path) -> None:
+    for pause in _PAUSES:
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            time.sleep(pause)
+        else:
+            return
+    temporary.replace(path)
 
 
 def _flush_folder(folder: Path) -> None:

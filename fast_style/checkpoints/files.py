@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from fast_style.checkpoints.importing import SUPPORTED, find_state_dict, import_network
-from fast_style.checkpoints.recognition import pickled, what_it_is
+from fast_style.checkpoints.recognition import pickled, unreadable, what_it_is
 from fast_style.checkpoints.safe_weights import is_safetensors, read_safetensors
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
@@ -292,9 +292,7 @@ def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
             refused = pickled(found[1])
         raise CheckpointError(f"{path}: {_other_kind(path) or refused}") from None
     except Exception as error:  # torch's reader raises nearly anything on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        damaged = f"damaged or not a PyTorch file: {reason}"
-        raise CheckpointError(f"{path}: {_other_kind(path) or damaged}") from None
+        raise CheckpointError(f"{path}: {_other_kind(path) or unreadable(error)}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: holds a {type(data).__name__}, not a model")
     return data

@@ -29,7 +29,7 @@ from fast_style.images.metadata import Metadata, read_metadata
 from fast_style.images.writing import unwritable, write_arrays
 from fast_style.memory import is_memory_error
 from fast_style.stylization.batch_report import BatchReport
-from fast_style.stylization.jobs import STREAM, Job
+from fast_style.stylization.jobs import STREAM, Job, count_left_out
 from fast_style.stylization.outputs import Result, Saving, finished_jobs
 from fast_style.stylization.remote_jobs import has_remote
 
@@ -59,6 +59,9 @@ def _stylize(options: Namespace) -> int:
     ) as report:
         for error in errors:
             report.fail(error)
+        report.leave_out(
+            count_left_out(options.images, output=options.output, recursive=options.recursive)
+        )
         for job in (job for job in jobs if job in finished):
             report.skip(job)
         for job in waiting:

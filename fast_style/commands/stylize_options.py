@@ -156,7 +156,7 @@ def parser() -> Parser:
         choices=("x", "xy"),
         default="off",
         help="join the picture's left and right, as of a 360-degree photo (x), and its top and "
-        "bottom too, as of a texture (xy): no seam is drawn there (default: neither)",
+        "bottom too, as of a texture (xy): no seam is drawn there (default: off)",
     )
     look.add_argument(
         "--mask",

@@ -36,7 +36,9 @@ from fast_style.images import ImageError
 from fast_style.remote import is_remote
 from fast_style.shards import shard_of
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 log = logging.getLogger(__name__)
@@ -285,8 +287,15 @@ def _only_builder(folder: Path) -> Iterator[None]:
 
     A folder that cannot be locked, as on some network disks, is for one process at a time.
     """
-    if sys.platform == "win32":
-        yield
+    if sys.platform == "win32":  # where folders cannot be locked
+        with (folder / ".building").open("ab") as file:
+            while True:
+                with contextlib.suppress(OSError):  # it waits for ten seconds
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                log.info("cache: another process is building in %s: waiting for it", folder)
+            remove_unfinished(folder)
+            yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

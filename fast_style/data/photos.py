@@ -130,8 +130,14 @@ def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
 
 
 def below_common_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:
-    """Return the deepest folder that holds all `paths`, and their names below it, with "/"."""
-    folder = Path(os.path.commonpath({path.parent.absolute() for path in paths}))
+    """Return the deepest folder that holds all `paths`, and their names below it, with "/".
+
+    Of paths on several of Windows' drives it is none, and the names are whole.
+    """
+    try:
+        folder = Path(os.path.commonpath({path.parent.absolute() for path in paths}))
+    except ValueError:
+        return Path(), [str(path.absolute()).replace(os.sep, "/") for path in paths]
     start = len(str(folder))
     names = [str(path.absolute())[start:].replace(os.sep, "/").lstrip("/") for path in paths]
     return folder, names

@@ -124,12 +124,21 @@ def _read(job: Job, saving: Saving) -> _Stage:
         picture = read_picture(source)
         if saving.depth:
             picture = set_depth(picture, saving.depth)
-    except (ImageError, MemoryError) as error:  # reading makes an ImageError of all others
+    except (ImageError, MemoryError) as error:
         return None, None, replace(result, error=_reason(job.input, error))
+    except Exception as error:  # of this photo: the others go on
+        return (
+            None,
+            None,
+            replace(result, error=f"{shown(job.input)}: cannot be read: {_text(error)}"),
+        )
     try:
         mask = None if job.mask is None else load_mask(job.mask)
     except (ImageError, MemoryError) as error:
         reason = f"{shown(job.input)}: its mask: {_reason(job.mask or job.input, error)}"
+        return None, None, replace(result, error=reason)
+    except Exception as error:
+        reason = f"{shown(job.input)}: its mask cannot be read: {_text(error)}"
         return None, None, replace(result, error=reason)
     result = replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
     return picture, mask, result
@@ -191,7 +200,9 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
             ready=ready,
             made_with=made_of(result.job, saving.made_with),
         )
-    except (ImageError, MemoryError, OSError) as error:
+    except _NetworkError:
+        raise  # it is reported where it happened
+    except Exception as error:  # of this photo: the others go on
         return replace(result, size=None, error=_reason(path, error))
     return replace(result, notes=(*result.notes, *lost))
 
@@ -199,12 +210,7 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
 def _write_beside(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
     """Write in a thread; the result's time includes what follows the end of the network."""
     start = time.perf_counter()
-    try:
-        result = _write(picture, result, saving, rows)
-    except _NetworkError:
-        raise  # it is reported where it happened
-    except Exception as error:  # of this photo: the others go on
-        return replace(result, size=None, error=_reason(result.job.output, error))
+    result = _write(picture, result, saving, rows)
     after = time.perf_counter() - max(start, rows.ended)
     return replace(result, seconds=result.seconds + rows.ended - rows.begun + after)
 
