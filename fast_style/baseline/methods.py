@@ -109,7 +109,9 @@ class ProjectedLBFGS:
         """Multiply the gradient by minus the inverse Hessian that the pairs imply (two loops)."""
         direction = -self.gradient
         if not self.pairs:
-            return direction * (self.options.learning_rate / self.gradient.abs().mean().item())
+            mean = self.gradient.abs().mean().item()
+            # Where there is no slope, as at a minimum, there is nowhere to go.
+            return direction * (self.options.learning_rate / mean if mean else 0.0)
         factors = []
         for moved, change in reversed(self.pairs):
             factor = moved.dot(direction) / moved.dot(change)

@@ -4,10 +4,13 @@ Both are plain data that `torch.load(weights_only=True)` reads: no pickled code,
 are described in docs/checkpoints.md.
 """
 
+import atexit
 import contextlib
 import difflib
 import io
 import re
+import shutil
+import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,12 +22,13 @@ import numpy as np
 import torch
 
 from fast_style.checkpoints.importing import SUPPORTED, find_state_dict, import_network
-from fast_style.checkpoints.recognition import pickled, what_it_is
+from fast_style.checkpoints.recognition import pickled, unreadable, what_it_is
 from fast_style.checkpoints.safe_weights import is_safetensors, read_safetensors
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.networks.building import DEFAULT_KIND, KINDS, build_network
 from fast_style.networks.transformer import TransformerNet
+from fast_style.remote import is_remote, listing, read_bytes, shown
 from fast_style.version import __version__
 
 MODEL_FORMAT = "fast-style/1"
@@ -165,6 +169,8 @@ def find_model(model: str | Path) -> Path:
     CheckpointError with the places tried, and the names that there are.
     """
     path = Path(model)
+    if is_remote(model):
+        return _fetched(path)
     with contextlib.suppress(RuntimeError):  # of a user who is not there
         path = path.expanduser()
     if path.is_file():
@@ -184,6 +190,25 @@ def find_model(model: str | Path) -> Path:
                 return candidate
             tried.append(candidate)
     raise CheckpointError(_no_model(str(model), tried))
+
+
+def _fetched(address: Path) -> Path:
+    """Copy a model, or the one in a run's folder, from a store into a folder of this process."""
+    try:
+        if not address.suffix:
+            models = [path for path in listing(address, recursive=False) if path.suffix == ".pth"]
+            named = [path for path in models if path.stem == address.name] or models
+            if len(named) != 1:
+                raise CheckpointError(f"{shown(address)}: holds {len(named)} models: name one")
+            address = named[0]
+        content = read_bytes(address)
+    except OSError as error:
+        raise CheckpointError(f"{shown(address)}: {error.strerror}") from None
+    folder = Path(tempfile.mkdtemp(prefix="fast-style-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / address.name
+    copy.write_bytes(content)
+    return copy
 
 
 def _model_in(folder: Path) -> Path | None:
@@ -267,9 +292,7 @@ def _load(path: Path, stream: BinaryIO | None = None) -> dict[str, Any]:
             refused = pickled(found[1])
         raise CheckpointError(f"{path}: {_other_kind(path) or refused}") from None
     except Exception as error:  # torch's reader raises nearly anything on damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        damaged = f"damaged or not a PyTorch file: {reason}"
-        raise CheckpointError(f"{path}: {_other_kind(path) or damaged}") from None
+        raise CheckpointError(f"{path}: {_other_kind(path) or unreadable(error)}") from None
     if not isinstance(data, dict):
         raise CheckpointError(f"{path}: holds a {type(data).__name__}, not a model")
     return data

@@ -36,7 +36,7 @@ _BLOCK = ("conv1", "norm1", "conv2", "norm2")
 # Where checkpoints with more in them than weights keep these, the ones to prefer first; other names
 # are looked at too.
 _NESTED = ("params_ema", "ema", "state_dict", "model_state_dict", "model", "generator", "params")
-_DEEPEST = 4  # of mappings in mappings, and of prefixes before prefixes
+_DEEPEST = 8  # of mappings in mappings, and of prefixes before prefixes
 # Instance norms saved these until PyTorch 0.4, and did not use them. (Those that do use them save
 # `num_batches_tracked` too.)
 _UNUSED = (".running_mean", ".running_var")

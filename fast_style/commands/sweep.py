@@ -7,6 +7,7 @@ The same command goes on with a sweep that was interrupted.
 import logging
 import signal
 import sys
+import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,11 @@ from fast_style.evaluation.sweep import (
     pictures_of,
     plan,
 )
+from fast_style.evaluation.sweep_report import (
+    keep_another_sweep,
+    sheet_of,
+    write_numbers,
+)
 from fast_style.images import load_image, save_image
 from fast_style.stylization.sheets import comparison_sheet
 from fast_style.training.inputs import load_style_image
@@ -73,6 +79,7 @@ def parser() -> Parser:
         examples=(
             "--config my.yaml --set loss.strength=0.3,1,3",
             "--config my.yaml --set style.size=256,512 --mode train --steps 500 --n 2",
+            "--config my.yaml --recipe gatys,johnson --steps 200 --dry-run",
         ),
     )
     add_config(parser)
@@ -82,7 +89,21 @@ def parser() -> Parser:
         default=[],
         metavar="KEY=VALUE,VALUE",
         help="values to try for one key of the config, comma-separated, or one value for every "
-        "picture; may be repeated (at least one with several values)",
+        "picture; a list in brackets is one value; may be repeated (at least one with several "
+        "values)",
+    )
+    parser.add_argument(
+        "--recipe",
+        type=_names,
+        default=(),
+        metavar="NAME,NAME",
+        help="recipes of the baseline to try, by name or path of a YAML; the keys of --set are "
+        "then theirs (default: none, the config's own objective)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, write nothing, estimate the time (default: make the pictures)",
     )
     parser.add_argument(
         "--mode",
@@ -126,7 +147,7 @@ def parser() -> Parser:
 
 def _sweep(options: Namespace) -> int:
     file = find_config(options.config)
-    combinations = plan(file, options.set)
+    combinations = plan(file, options.set, recipes=options.recipe)
     for combination in combinations:
         check_paths(file, combination.config)
     check(combinations, options.mode)
@@ -134,11 +155,13 @@ def _sweep(options: Namespace) -> int:
     config = combinations[0].config
     skipped = Skipped()
     if options.images:
-        listed = find_images([options.images], named="--images")
+        with _heard():
+            listed = find_images([options.images], named="--images")
         photos = scan_images(listed, skipped=skipped).usable
         measured_at = choose(photos, _MEASURED_AT)
     else:
-        photos = held_out_images(config, skipped=skipped)
+        with _heard():
+            photos = held_out_images(config, skipped=skipped)
         measured_at = tuple(photos)
     shown = choose(photos, options.n)
     shown = tuple(read_each(shown, partial(load_photo, size=options.size), skipped=skipped))
@@ -155,7 +178,12 @@ def _sweep(options: Namespace) -> int:
         device=options.device,
         should_stop=should_stop,
     )
-    job = replace(job, on_step=_Estimate(_announce(combinations, job)).step)
+    estimate = _Estimate(_announce(combinations, job))
+    if options.dry_run:
+        _time(combinations[0], job, estimate)
+        return exit_code(unreadable=len(skipped))
+    job = replace(job, on_step=estimate.step)
+    keep_another_sweep(combinations, job)
     failures: dict[int, str] = {}
     for index, combination in enumerate(combinations):
         start = time.perf_counter()
@@ -173,10 +201,11 @@ def _sweep(options: Namespace) -> int:
             _save_sheet(combinations, job, failures)
     if len(failures) == len(combinations):
         return 1
+    write_numbers(combinations, job, failures)
     sheet = _save_sheet(combinations, job, failures)
     if options.log_dir:
         _log(options.log_dir, combinations, job, failures, sheet)
-    print(folder / "sheet.png")
+    print(sheet_of(folder))
     return exit_code(unreadable=len(skipped)) or (1 if failures else 0)
 
 
@@ -197,6 +226,14 @@ class _Estimate:
             seconds = (time.perf_counter() - self._start) / _TIMED_STEPS
             minutes = seconds * (self._steps - self._done) / 60
             print(f"{seconds:.2f} s a step: about {minutes:.1f} minutes", flush=True)
+
+
+def _time(combination: Combination, job: Job, estimate: _Estimate) -> None:
+    """Make a few steps of one picture in a folder that is removed, for the estimate."""
+    with tempfile.TemporaryDirectory() as folder:
+        steps = min(job.steps, 1 + _TIMED_STEPS)
+        job = replace(job, photos=job.photos[:1], steps=steps, folder=Path(folder))
+        make_pictures(combination, replace(job, on_step=estimate.step))
 
 
 def _announce(combinations: Sequence[Combination], job: Job) -> int:
@@ -244,7 +281,7 @@ def _save_sheet(combinations: Sequence[Combination], job: Job, failures: dict[in
         styles=[(styles[image][0], load_style_image(styles[image][1])[0]) for image in chosen],
     )
     job.folder.mkdir(parents=True, exist_ok=True)
-    save_image(sheet, job.folder / "sheet.png")
+    save_image(sheet, sheet_of(job.folder))
     return sheet
 
 
@@ -265,6 +302,22 @@ def _log(
             if file.exists():
                 monitor.image(0, f"sweep/{combination}/{photo.stem}", load_image(file))
     monitor.close()
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Let what is logged of the photos be heard, once."""
+    logger = logging.getLogger("fast_style")
+    before = logger.level
+    logger.setLevel(logging.NOTSET)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,23 +20,26 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from fast_style.baseline.optimization import optimize_image
+from fast_style.baseline.optimization import Baseline, optimize_image
 from fast_style.checkpoints.files import find_model, find_states
 from fast_style.config import (
+    BaselineConfig,
     Config,
     ConfigError,
     OptimizationConfig,
     load_config,
+    load_recipe,
     to_dict,
 )
+from fast_style.config.recipes import BaselineContentConfig
 from fast_style.data import Skipped, center_crops
 from fast_style.data.photos import find_images, fingerprint, scan_images
 from fast_style.devices import resolve_device
 from fast_style.errors import UserError
-from fast_style.files import digest
+from fast_style.files import atomic_write, digest
 from fast_style.images import load_image, resize_long_edge, save_image, to_float
 from fast_style.objective.building import build_features
-from fast_style.objective.losses import Losses, PerceptualLoss
+from fast_style.objective.losses import TERMS, Losses, PerceptualLoss
 from fast_style.objective.weights import find_weights
 from fast_style.stylization import Stylizer
 from fast_style.training import train
@@ -45,11 +49,15 @@ from fast_style.training.monitors import NullMonitor
 log = logging.getLogger(__name__)
 
 Mode = Literal["optimize", "train"]
+# The terms of the objective at a picture, and a picture with them.
+_Numbers = dict[str, float | None]
+_Made = tuple[Tensor, _Numbers]
 
 MAXIMUM_COMBINATIONS = 64
 # A Gatys preview has nothing to do with these, but for the size at which strength is measured.
 _TRAINING_ONLY = ("name", "network.", "training.", "data.")
 _MEASURED_SIZE = "training.image_size"
+_RECIPE = "recipe"
 # The most steps that a short training loses when it is killed.
 _CHECKPOINT_EVERY = 100
 
@@ -60,10 +68,15 @@ class CombinationError(UserError, RuntimeError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Combination:
-    """One column of the sheet: its settings, as "key=value", and the config with them."""
+    """One column of the sheet: its settings, as "key=value", and the config with them.
+
+    With a `recipe` of the baseline, that says what is minimised and how; the config still names the
+    style image and the photos.
+    """
 
     settings: tuple[str, ...]
     config: Config
+    recipe: BaselineConfig | None = None
 
     def __str__(self) -> str:
         return ", ".join(self.settings)
@@ -87,12 +100,17 @@ class Job:
     should_stop: Callable[[], bool] = lambda: False
 
 
-def plan(path: str | Path, settings: Sequence[str]) -> list[Combination]:
+def plan(
+    path: str | Path, settings: Sequence[str], *, recipes: Sequence[str] = ()
+) -> list[Combination]:
     """Combine the values of every setting "key=value,value,..." with those of the others.
 
     Values are YAML; commas inside brackets, braces and quotes part nothing. A setting of one value
-    holds for all. Raises ConfigError for what is wrong with any of the combinations.
+    holds for all. `recipes` of the baseline are an axis too, and then the settings are theirs.
+    Raises ConfigError for what is wrong with any of the combinations.
     """
+    if recipes:
+        settings = [f"{_RECIPE}={','.join(recipes)}", *settings]
     axes = [_values(setting) for setting in settings]
     keys = [setting.partition("=")[0] for setting in settings]
     if twice := next((key for key in keys if keys.count(key) > 1), None):
@@ -117,8 +135,12 @@ def plan(path: str | Path, settings: Sequence[str]) -> list[Combination]:
     for chosen in itertools.product(*axes):
         overrides = [f"{key}={value}" for key, value in zip(keys, chosen, strict=True)]
         shown = tuple(text for text, shows in zip(overrides, varied, strict=True) if shows)
-        config = load_config(path, overrides=overrides)
-        combinations.append(Combination(settings=shown, config=config))
+        if recipes:
+            config, recipe = load_config(path), load_recipe(chosen[0], overrides=overrides[1:])
+            combinations.append(Combination(settings=shown, config=config, recipe=recipe))
+        else:
+            config = load_config(path, overrides=overrides)
+            combinations.append(Combination(settings=shown, config=config))
     return combinations
 
 
@@ -127,14 +149,17 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
 
     Raises ConfigError, WeightsError and CheckpointError.
     """
-    if mode == "optimize":
+    recipes = [combination.recipe for combination in combinations if combination.recipe]
+    if recipes and mode != "optimize":
+        raise ConfigError("--recipe: makes pictures by optimisation: leave --mode train out")
+    if mode == "optimize" and not recipes:
         for key in (setting.partition("=")[0] for setting in combinations[0].settings):
             if key.startswith(_TRAINING_ONLY) and key != _MEASURED_SIZE:
                 raise ConfigError(f"--set {key}=...: changes no Gatys preview: use --mode train")
     configs = [combination.config for combination in combinations]
     for style in {config.style for config in configs}:
         load_style_image(style.resolved())
-    losses = [config.loss.resolved() for config in configs]
+    losses = [config.loss.resolved() for config in recipes or configs]
     for network, weights in {(loss.network, loss.weights) for loss in losses}:
         find_weights(network, path=weights)
     for config in configs if mode == "train" else ():
@@ -175,9 +200,20 @@ def pictures_of(combination: Combination, job: Job) -> list[Path]:
         "files": [*map(digest, read), *map(fingerprint, (job.photos, job.measured_at))],
         "trained_on": _trained_on(folders),
     }
+    if combination.recipe:
+        identity["recipe"] = to_dict(combination.recipe)
     name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     folder = job.folder / name
     return [folder / f"{index}-{path.stem}.png" for index, path in enumerate(job.photos)]
+
+
+def numbers_of(picture: Path) -> dict[str, float | None] | None:
+    """Return the terms of the objective at a picture, as a sweep wrote them beside it."""
+    try:
+        found = json.loads(picture.with_suffix(".json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return {name: found.get(name) for name in TERMS} if isinstance(found, dict) else None
 
 
 @functools.cache
@@ -199,15 +235,19 @@ def make_pictures(combination: Combination, job: Job) -> bool:
     folder = files[0].parent
     try:
         photos = [load_photo(photo, job.size) for photo, _ in missing]
-        if job.mode == "optimize":
+        if combination.recipe:
+            pictures = _by_recipe(combination.config, combination.recipe, photos, job)
+        elif job.mode == "optimize":
             pictures = _optimized(combination.config, photos, job)
         else:
             pictures = _trained(combination.config, photos, job, run_dir=folder)
-        for (_, file), picture in itertools.zip_longest(missing, pictures):
-            if picture is None:
+        for (_, file), made in itertools.zip_longest(missing, pictures):
+            if made is None:
                 return False
             folder.mkdir(parents=True, exist_ok=True)
-            save_image(picture, file)
+            with atomic_write(file.with_suffix(".json")) as output:
+                output.write(json.dumps(made[1]).encode())
+            save_image(made[0], file)
     except (UserError, OSError, torch.OutOfMemoryError) as error:
         raise CombinationError(" ".join(str(error).split())) from error
     for state in find_states(folder):
@@ -215,29 +255,65 @@ def make_pictures(combination: Combination, job: Job) -> bool:
     return True
 
 
-def _optimized(config: Config, photos: Sequence[Tensor], job: Job) -> Iterator[Tensor]:
+class _Terms:
+    """Counts the steps of one picture, and keeps the terms of the best."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self.best: _Numbers = {}
+
+    def __call__(self, step: int, losses: Losses, _image: Tensor) -> None:
+        if step:
+            self._job.on_step()
+        terms = _numbers(losses)
+        before = self.best.get("total")
+        if before is None or (terms["total"] is not None and terms["total"] <= before):
+            self.best = terms
+
+
+def _numbers(losses: Losses) -> _Numbers:
+    """Return the terms; None for one that is not finite, for which JSON has no word."""
+    terms = {name: value.item() for name, value in losses.items().items()}
+    return {name: value if math.isfinite(value) else None for name, value in terms.items()}
+
+
+def _by_recipe(
+    config: Config, recipe: BaselineConfig, photos: Sequence[Tensor], job: Job
+) -> Iterator[_Made]:
+    """Yield the photos as a recipe of the baseline makes them; fewer when the job is stopped."""
+    on = resolve_device(job.device)
+    optimization = dataclasses.replace(recipe.optimization, steps=job.steps)
+    content = BaselineContentConfig(maximum=job.size)
+    recipe = dataclasses.replace(recipe, optimization=optimization, content=content)
+    style = load_image(config.style.resolved().image)[None].to(on)
+    for photo in photos:
+        terms = _Terms(job)
+        baseline = Baseline(recipe, photo[None].to(on), [style])
+        outcome = baseline.run(report=terms, should_stop=job.should_stop)
+        if not outcome.finished:
+            return
+        yield outcome.image[0], terms.best
+
+
+def _optimized(config: Config, photos: Sequence[Tensor], job: Job) -> Iterator[_Made]:
     """Yield the photos as L-BFGS makes them; fewer when the job is stopped."""
     on = resolve_device(job.device)
     criterion = _criterion(config, job.measured_at, on)
     options = OptimizationConfig(method="lbfgs", steps=job.steps, clip=True)
-
-    def report(step: int, _losses: Losses, _image: Tensor) -> None:
-        if step:
-            job.on_step()
-
     for photo in photos:
+        terms = _Terms(job)
         content = photo[None].to(on)
         outcome = optimize_image(
             criterion,
             content,
             initial=content,
             options=options,
-            report=report,
+            report=terms,
             should_stop=job.should_stop,
         )
         if not outcome.finished:
             return
-        yield outcome.image[0]
+        yield outcome.image[0], terms.best
 
 
 def _criterion(config: Config, measured_at: Sequence[Path], on: torch.device) -> PerceptualLoss:
@@ -267,7 +343,7 @@ class _Listener(NullMonitor):
 
 def _trained(
     config: Config, photos: Sequence[Tensor], job: Job, *, run_dir: Path
-) -> Iterator[Tensor]:
+) -> Iterator[_Made]:
     """Yield the photos as a briefly trained network makes them; none when the job is stopped."""
     training = dataclasses.replace(
         config.training,
@@ -286,7 +362,13 @@ def _trained(
     )
     if result.finished:
         stylizer = Stylizer.load(result.model, device=job.device)
-        yield from (stylizer(photo) for photo in photos)
+        on = resolve_device(job.device)
+        criterion = _criterion(config, job.measured_at, on)
+        for photo in photos:
+            picture, content = stylizer(photo), photo[None].to(on)
+            with torch.no_grad():
+                losses = criterion(picture[None].to(on), criterion.content_targets(content))
+            yield picture, _numbers(losses)
 
 
 def _values(setting: str) -> list[str]:

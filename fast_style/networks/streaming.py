@@ -75,6 +75,9 @@ _GPU_STRIP_MAPS = 6
 # The most rows that a layer reads beyond a strip.
 _MOST_MARGIN = 4
 
+# Up to this share of its mean the deviation of a map is rounding: no photo's is so small.
+_NOISE = 1e-5
+
 # How far an image goes on beyond its edges: 16 pixels do no better.
 EDGE_PIXELS = 8
 
@@ -491,7 +494,10 @@ class _Maps:
         )
         mean = (share * means).sum(0)
         variance = (share * (variances + (means - mean).square())).sum(0)
-        scale = layer.gamma / (variance + layer.eps).sqrt()
+        # What varies less than single precision can tell is one colour and the noise of rounding,
+        # which a division by almost nothing would make the picture of.
+        noise = torch.where(variance < (_NOISE * mean).square(), mean.square(), 0)
+        scale = layer.gamma / (variance + layer.eps + noise).sqrt()
         return _Normalization(scale=scale, threshold=mean - layer.beta / scale)
 
     def activated(

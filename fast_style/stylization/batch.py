@@ -29,6 +29,7 @@ from fast_style.images import (
     write_picture,
 )
 from fast_style.memory import available_ram
+from fast_style.remote import is_remote, shown
 from fast_style.stylization import Stylizer, begin_picture
 from fast_style.stylization.jobs import STREAM, Job
 from fast_style.stylization.masks import MaskError, load_mask
@@ -123,12 +124,21 @@ def _read(job: Job, saving: Saving) -> _Stage:
         picture = read_picture(source)
         if saving.depth:
             picture = set_depth(picture, saving.depth)
-    except (ImageError, MemoryError) as error:  # reading makes an ImageError of all others
+    except (ImageError, MemoryError) as error:
         return None, None, replace(result, error=_reason(job.input, error))
+    except Exception as error:  # of this photo: the others go on
+        return (
+            None,
+            None,
+            replace(result, error=f"{shown(job.input)}: cannot be read: {_text(error)}"),
+        )
     try:
         mask = None if job.mask is None else load_mask(job.mask)
     except (ImageError, MemoryError) as error:
-        reason = f"{job.input}: its mask: {_reason(job.mask or job.input, error)}"
+        reason = f"{shown(job.input)}: its mask: {_reason(job.mask or job.input, error)}"
+        return None, None, replace(result, error=reason)
+    except Exception as error:
+        reason = f"{shown(job.input)}: its mask cannot be read: {_text(error)}"
         return None, None, replace(result, error=reason)
     result = replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
     return picture, mask, result
@@ -160,13 +170,13 @@ def _stylize(
             for span in spans:
                 rows.put(span)
     except MaskError as error:
-        return _finished(replace(result, size=None, error=f"{result.job.input}: {error}"))
+        return _finished(replace(result, size=None, error=f"{shown(result.job.input)}: {error}"))
     except ImageError as error:
         return _finished(replace(result, error=str(error)))
     except Exception as error:  # of this photo: the others go on
         cure = "out of memory: try --tile 64 or a smaller --size"
         reason = cure if is_memory_error(error) else f"cannot be stylized: {_text(error)}"
-        return _finished(replace(result, size=None, error=f"{result.job.input}: {reason}"))
+        return _finished(replace(result, size=None, error=f"{shown(result.job.input)}: {reason}"))
     return writing
 
 
@@ -179,7 +189,7 @@ def _finished(result: Result) -> Future[Result]:
 def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[slice]) -> Result:
     path = result.job.output
     try:
-        if path != STREAM:
+        if path != STREAM and not is_remote(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         lost = write_picture(
             picture,
@@ -190,7 +200,9 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
             ready=ready,
             made_with=made_of(result.job, saving.made_with),
         )
-    except (ImageError, MemoryError, OSError) as error:
+    except _NetworkError:
+        raise  # it is reported where it happened
+    except Exception as error:  # of this photo: the others go on
         return replace(result, size=None, error=_reason(path, error))
     return replace(result, notes=(*result.notes, *lost))
 
@@ -198,12 +210,7 @@ def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[sli
 def _write_beside(picture: Picture, result: Result, saving: Saving, rows: _Rows) -> Result:
     """Write in a thread; the result's time includes what follows the end of the network."""
     start = time.perf_counter()
-    try:
-        result = _write(picture, result, saving, rows)
-    except _NetworkError:
-        raise  # it is reported where it happened
-    except Exception as error:  # of this photo: the others go on
-        return replace(result, size=None, error=_reason(result.job.output, error))
+    result = _write(picture, result, saving, rows)
     after = time.perf_counter() - max(start, rows.ended)
     return replace(result, seconds=result.seconds + rows.ended - rows.begun + after)
 
@@ -226,8 +233,8 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"{path}: out of memory"
-    return f"{path}: cannot be written: {_text(error)}"
+        return f"{shown(path)}: out of memory"
+    return f"{shown(path)}: cannot be written: {_text(error)}"
 
 
 def _text(error: Exception) -> str:

@@ -406,3 +406,13 @@ def test_average_pooling_and_replicate_padding() -> None:
     # A flat image stays flat up to its edge.
     maps = vgg(torch.full((1, 3, 8, 8), 0.7))["relu1_1"]
     torch.testing.assert_close(maps, maps[..., 4:5, 4:5].expand_as(maps))
+
+
+def test_an_image_without_any_slope_stays_as_it_is() -> None:
+    """A flat image of which nothing is wanted but smoothness is at its minimum already."""
+    image = torch.full((1, 3, 6, 6), 0.5, requires_grad=True)
+    method = ProjectedLBFGS(image, OptimizationConfig(method="lbfgs", steps=3, clip=True))
+    for _ in range(3):
+        image.grad = torch.zeros_like(image)
+        method.step(0.0)
+    assert torch.equal(image.detach(), torch.full((1, 3, 6, 6), 0.5))

@@ -1,8 +1,10 @@
 """Checkpoints as wrappers and other programs save them, and files that are no checkpoint."""
 
 import argparse
+import io
 import json
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -62,6 +64,14 @@ WRAPPED: dict[str, Callable[[State], Any]] = {
     "compiled, parallel": before("module._orig_mod."),
     "parallel, compiled": before("_orig_mod.module."),
     "three": before("model._orig_mod.module."),
+    "seven": before("fabric.strategy.model._orig_mod.module._orig_mod.net."),
+    "deeply nested": lambda state: {
+        "a": {"b": {"c": {"state_dict": before("module.model.")(state)}}},
+        "config": {"d": {}},
+    },
+    "prefixed everywhere": lambda state: {
+        "trainer": {"module": before("ema.module.")(state), "optimizer": {"state": {}, "lr": 0.1}}
+    },
     "lightning": lambda state: {"state_dict": before("model.")(state), "epoch": 3},
     "beside another": beside_another,
     "net": lambda state: {"net": state},
@@ -127,6 +137,17 @@ def other_zip(path: Path) -> None:
         archive.writestr("readme.txt", b"hello")
 
 
+def numpy_bytes(save: Callable[..., None]) -> bytes:
+    file = io.BytesIO()
+    save(file, np.zeros(3))
+    return file.getvalue()
+
+
+def tarred(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(tarfile.TarInfo("candy.pth"))
+
+
 class Part(nn.Module):
     """What is pickled by its name."""
 
@@ -155,6 +176,20 @@ NO_MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.write_bytes(b"\x08\x08\x12\x07pytorch\x1a\x052.6.0" + bytes(30)),
         "is an ONNX file",
     ),
+    "net.pth": (
+        lambda path: path.write_bytes(b"\x08\x08\x12\x07pytorch\x1a\x052.6.0" + bytes(30)),
+        r"is an ONNX file: fast-style stylize --model net\.onnx runs .*, renamed to \.onnx",
+    ),
+    "photo2.pth": (
+        lambda path: path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40)),
+        "is a picture and not a model",
+    ),
+    "film.pth": (lambda path: path.write_bytes(b"\0\0\0\x18ftypisom" + bytes(40)), "is a clip"),
+    "text.pth": (lambda path: path.write_text('{"weights": "model.pth"}'), "is JSON, a text"),
+    "array.pth": (lambda path: path.write_bytes(numpy_bytes(np.save)), "an array of NumPy"),
+    "arrays.pth": (lambda path: path.write_bytes(numpy_bytes(np.savez)), "a zip of NumPy arrays"),
+    "language.pth": (lambda path: path.write_bytes(b"GGUF" + bytes(40)), "a GGUF file"),
+    "tar.pth": (tarred, "is a tar archive: unpack it"),
     "keras.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(40)), "an HDF5 file"),
     "empty.pth": (lambda path: path.write_bytes(b""), "is empty"),
     "cut.pth": (cut, "is damaged or cut short: copy or download it again"),

@@ -1,3 +1,4 @@
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fast_style.checkpoints.files import load_model
 from fast_style.images import from_float, to_float
 from fast_style.networks import streaming
 from fast_style.networks.streaming import Edge, StreamingTransformer
@@ -203,3 +205,20 @@ def test_statistics_are_those_of_float64_at_a_large_mean() -> None:
         x = net(image[None].double())[0].float()
     result = whole(StreamingTransformer(net.float(), edge="none"), image)
     assert (result - x).abs().max() <= 1e-3 * x.std()
+
+
+@pytest.mark.parametrize("color", [(0.5, 0.5, 0.5), (0.0, 0.0, 0.0), (0.9, 0.2, 0.4)])
+@pytest.mark.parametrize("size", [(1, 1), (40, 25)])
+def test_an_image_of_one_colour_is_stylized_as_the_network_does_it(
+    size: tuple[int, int], color: tuple[float, float, float]
+) -> None:
+    """Rounding, divided by almost no variance, once became a picture of its own."""
+    network = load_model("wave").network
+    image = torch.tensor(color)[:, None, None].expand(3, *size)
+    with torch.no_grad():
+        expected = copy.deepcopy(network).double()(image[None].double())[0]
+    for edge in ("none", "reflect"):
+        streaming = StreamingTransformer(network, edge=edge)
+        found = torch.cat([strip for _, strip in streaming.strips(image)], dim=1)
+        middle = expected.mean((1, 2), keepdim=True) if edge == "reflect" else expected
+        assert (found - middle).abs().max() < 0.03

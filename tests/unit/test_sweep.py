@@ -1,5 +1,7 @@
 """Sweeps of a tiny config: the plan, the pictures, the sheet, going on, and what fails."""
 
+import csv
+import json
 import shutil
 import signal
 from collections.abc import Callable
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 from synthetic import photo, write_photos
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -47,7 +50,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 def pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*.png") if path.name != "sheet.png")
+    return sorted(path for path in folder.rglob("*.png") if not path.name.startswith("sheet"))
 
 
 def labels(combinations: list[sweep.Combination]) -> list[str]:
@@ -174,6 +177,89 @@ def test_the_held_out_photos_are_taken_where_none_are_named(
     out = capsys.readouterr().out
     assert out.startswith("2 combinations, photos photo-000: 2 Gatys previews of 1 steps")
     assert "a step" not in out.partition("\n")[2]  # too few steps to measure
+
+
+def test_numbers_lie_beside_the_sheet(user: Path, photos: Path) -> None:
+    steps = ("--steps", "3", "--images", str(photos))
+    assert run(*AXIS, *QUICK, *steps) == 0
+    folder = user / "checkpoints" / "sweep-tiny"
+    found = json.loads((folder / "sweep.json").read_text())
+    assert (found["mode"], found["steps"], found["size"]) == ("optimize", 3, 40)
+    settings = [combination["settings"] for combination in found["combinations"]]
+    assert settings == [{"loss.style_weight": "0.1"}, {"loss.style_weight": "1"}]
+    for combination in found["combinations"]:
+        assert combination["error"] is None
+        for picture in combination["pictures"]:
+            assert (folder / picture["picture"]).is_file()
+            terms = picture["content"] + picture["style"] + picture["tv"]
+            assert picture["total"] == pytest.approx(terms)
+    rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
+    assert [row["loss.style_weight"] for row in rows] == ["0.1", "0.1", "1", "1"]
+    pictures = [one for entry in found["combinations"] for one in entry["pictures"]]
+    assert [float(row["total"]) for row in rows] == [picture["total"] for picture in pictures]
+    # Pictures that are there keep their numbers.
+    (folder / "sweep.json").unlink()
+    assert run(*AXIS, *QUICK, *steps) == 0
+    assert json.loads((folder / "sweep.json").read_text()) == found
+
+
+def test_another_sweep_in_the_folder_keeps_its_sheet(user: Path, photos: Path) -> None:
+    steps = ("--steps", "1", "--images", str(photos))
+    assert run(*AXIS, *QUICK, *steps) == 0
+    folder = user / "checkpoints" / "sweep-tiny"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    assert set(before) == {"sheet.png", "sweep.csv", "sweep.json"}
+    assert run("--set", "loss.tv_weight=0,9", *QUICK, *steps) == 0
+    name = json.loads(before["sweep.json"])["sweep"]
+    for file in before:
+        kept = folder / f"{Path(file).stem}-{name}{Path(file).suffix}"
+        assert kept.read_bytes() == before[file]
+    assert len([path for path in folder.iterdir() if path.is_file()]) == 6
+
+
+def test_a_dry_run_writes_nothing_and_estimates(
+    user: Path, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files_below(user)
+    for mode in ("optimize", "train"):
+        options = ("--steps", "50", "--images", str(photos), "--mode", mode, "--dry-run")
+        assert run(*AXIS, *QUICK, *options) == 0
+        said = capsys.readouterr().out
+        assert "2 combinations, photos photo-000, photo-004" in said
+        assert " s a step: about " in said
+        assert files_below(user) == before
+
+
+def test_recipes_are_an_axis_too(
+    user: Path, photos: Path, vgg_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, weight in (("soft", 0.01), ("hard", 10.0)):
+        recipe = {
+            "loss": {
+                "weights": str(vgg_file),
+                "content_layers": ["relu2_2"],
+                "style_layers": ["relu1_2"],
+                "style_weight": weight,
+            },
+            "style": {"size": 32},
+        }
+        (user / f"{name}.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    recipes = ("--recipe", "soft.yaml,hard.yaml", "--set", "style.size=24,32")
+    options = (*QUICK, "--steps", "2", "--images", str(photos))
+    assert run(*recipes, *options) == 0
+    assert "4 combinations" in capsys.readouterr().out
+    rows = list(
+        csv.DictReader((user / "checkpoints/sweep-tiny/sweep.csv").read_text().splitlines())
+    )
+    pairs = [(row["recipe"], row["style.size"]) for row in rows[::2]]
+    assert pairs == [
+        ("soft.yaml", "24"), ("soft.yaml", "32"), ("hard.yaml", "24"), ("hard.yaml", "32")
+    ]  # fmt: skip
+    assert float(rows[4]["style"]) > 100 * float(rows[0]["style"])
+    assert run(*recipes, *options, "--mode", "train") == 2
+    assert "--recipe: makes pictures by optimisation" in capsys.readouterr().err
+    assert run("--recipe", "soft.yaml,soff", *options) == 2
+    assert "unknown recipe 'soff'" in capsys.readouterr().err
 
 
 def test_strength_is_measured_at_the_photos(user: Path, capsys: pytest.CaptureFixture[str]) -> None:
