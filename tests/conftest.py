@@ -1,4 +1,5 @@
 import copy
+import functools
 import multiprocessing
 import os
 import re
@@ -50,7 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["FAST_STYLE_DEVICE"] = "cpu"
-        torch.backends.mps.is_available = lambda: False
+        # "wraps", because the compiler looks for what PyTorch's own function wraps.
+        there = torch.backends.mps.is_available
+        torch.backends.mps.is_available = functools.wraps(there)(lambda: False)
 
 
 @pytest.fixture(scope="session")
