@@ -48,7 +48,8 @@ def test_a_machine_without_a_card_is_told_in_a_line() -> None:
 
 @pytest.mark.slow
 def test_the_checks_of_a_card_pass_on_a_cpu_in_small() -> None:
-    result = processes.run([sys.executable, str(SCRIPT), "gpu", "--device", "cpu", "--small"])
+    command = [sys.executable, str(SCRIPT), "gpu", "--device", "cpu", "--small"]
+    result = processes.run(command, timeout=400)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert lines[-1] == "not as expected: 0"
