@@ -11,14 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fast_style.baseline.methods import OptimizationError
 from fast_style.baseline.optimization import Baseline
 from fast_style.commands import catch_signals, check_folder
 from fast_style.config import BaselineConfig, to_dict
 from fast_style.devices import resolve_device
 from fast_style.errors import UserError
-from fast_style.images import ImageError, Picture, load_image, to_uint8, write_picture
-from fast_style.stylization.jobs import Job, plan_jobs
+from fast_style.images import ImageError, Picture, load_image, table, to_uint8, write_picture
+from fast_style.stylization.jobs import Job, count_left_out, plan_jobs
 from fast_style.stylization.outputs import is_finished
 
 _NOT_FOR_FOLDERS = ("report", "log_dir", "save_every")
@@ -47,6 +46,8 @@ def optimize_folder(
     failed = len(errors)
     for error in errors:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+    if others := table.left_out(count_left_out([str(options.content)], output=options.output)):
+        print(others, file=sys.stderr)
     for number, job in enumerate(jobs, 1):
         if is_finished(job, made_with):
             print(f"{job.output}: already there", file=sys.stderr)
@@ -58,9 +59,11 @@ def optimize_folder(
             if outcome.finished:
                 _save(outcome.image[0], job, made_with)
                 print(f"{job.output} ({number} of {len(jobs)})", flush=True)
-        except (ImageError, OptimizationError, ValueError) as error:
+        except Exception as error:  # of this photo: the others go on
             failed += 1
-            named = str(error) if isinstance(error, ImageError) else f"{job.input}: {error}"
+            kind = "" if isinstance(error, UserError | ValueError) else f"{type(error).__name__}: "
+            reason = " ".join(f"{kind}{error}".split())
+            named = str(error) if isinstance(error, ImageError) else f"{job.input}: {reason}"
             print(f"error: {named}", file=sys.stderr)
         if should_stop():
             left = len(jobs) - number

@@ -166,15 +166,22 @@ def test_a_gallery_shows_thirty_of_forty_photos(user: Path) -> None:
     assert len(list((user / "images/gallery").glob("photo-*-tiny.jpg"))) == 30
 
 
-def test_an_image_that_is_optimised_is_told_if_it_is_broken(
+def test_thirty_of_forty_photos_are_optimised_and_a_broken_one_alone_is_a_mistake(
     user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(user)
     recipe = {
         "loss": yaml.safe_load((user / "tiny.yaml").read_text())["loss"],
+        "style": {"size": 24},
+        "content": {"maximum": 24},
         "optimization": {"steps": 1},
     }
     (user / "mine.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    (user / "photos/film.mov").write_bytes(b"")
+    options = ("--recipe", "mine.yaml", "--content", "photos", "--style", "style.png")
+    result = run(user, SCRIPTS / "optimize.py", *options, "-o", "all", "--device", "cpu")
+    assert len(list((user / "all").iterdir())) == 30
+    assert "1 file left out: 1 .mov" in result.stderr.splitlines()
     for name in BROKEN:
         for content, style in ((f"photos/{name}", "style.png"), ("style.png", f"photos/{name}")):
             options = ("--recipe", "mine.yaml", "--content", content, "--style", style)
