@@ -243,7 +243,7 @@ def estimate(
     """Time a few updates of a copy of the network, and estimate the steps in the minutes."""
     training = config.training
     network = initial_network(config).to(on)
-    optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(on.type, enabled=False)
     size = training.image_size
     content = torch.rand(training.batch_size, 3, size, size).to(on)

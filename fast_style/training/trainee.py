@@ -111,8 +111,9 @@ def _clip(parameters: Sequence[nn.Parameter], maximum: float) -> Tensor:
 
 def _step_if_finite(optimizer: torch.optim.Optimizer, gradient_norm: Tensor) -> None:
     """Make the optimiser's step, which changes nothing where the gradients are not finite."""
-    if gradient_norm.device.type == "mps":
-        # PyTorch's kernel for it takes no notice of found_inf before 2026: the host must ask.
+    if gradient_norm.device.type == "mps" or not optimizer.defaults.get("fused"):
+        # PyTorch's kernel for it takes no notice of found_inf before 2026, and other optimisers
+        # have no such kernel: the host must ask.
         if gradient_norm.isfinite():
             optimizer.step()
         return
