@@ -489,11 +489,16 @@ class _Maps:
             if not self._hold:
                 self.forget_before(i + 1)
         share = self.chunks.shares
-        means, variances = (
-            torch.cat(values).to(share.device).double() for values in zip(*moments, strict=True)
-        )
-        mean = (share * means).sum(0)
-        variance = (share * (variances + (means - mean).square())).sum(0)
+        parts = [part for parts in zip(*moments, strict=True) for part in parts]
+        merged = torch.cat(parts).to(share.device).double()
+        means, variances = merged.chunk(2)
+        if share.is_cuda:  # the same sums in half as many launches
+            mean = (share.T @ means)[0]
+            apart = means - mean
+            variance = (share.T @ torch.addcmul(variances, apart, apart))[0]
+        else:
+            mean = (share * means).sum(0)
+            variance = (share * (variances + (means - mean).square())).sum(0)
         # What varies less than single precision can tell is one colour and the noise of rounding,
         # which a division by almost nothing would make the picture of.
         noise = torch.where(variance < (_NOISE * mean).square(), mean.square(), 0)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -31,9 +32,11 @@ def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def make(*updates: int, value: float = math.nan) -> None:
         count = 0
 
-        def call(self: PerceptualLoss, stylized: Tensor, targets: Mapping[str, Tensor]) -> Losses:
+        def call(
+            self: PerceptualLoss, stylized: Tensor, targets: Mapping[str, Tensor], **others: Any
+        ) -> Losses:
             nonlocal count
-            losses = honest(self, stylized, targets)
+            losses = honest(self, stylized, targets, **others)
             if not stylized.requires_grad:
                 return losses
             count += 1
