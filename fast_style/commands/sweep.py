@@ -79,7 +79,6 @@ def parser() -> Parser:
         examples=(
             "--config my.yaml --set loss.strength=0.3,1,3",
             "--config my.yaml --set style.size=256,512 --mode train --steps 500 --n 2",
-            "--config my.yaml --recipe gatys,johnson --steps 200 --dry-run",
         ),
     )
     add_config(parser)
