@@ -1,4 +1,6 @@
 import copy
+import functools
+import multiprocessing
 import os
 import re
 import signal
@@ -6,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 import torch
 import yaml
@@ -32,12 +35,25 @@ os.environ["OMP_NUM_THREADS"] = "1"  # for the processes that tests start
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--start-method",
+        choices=("fork", "forkserver", "spawn"),
+        help="how loading processes start, as on other systems, where it is spawn",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Hide accelerators, from the processes that tests start too, unless `-m gpu` asks for them."""
+    if method := config.option.start_method:
+        os.environ[processes.START_METHOD] = method
+        multiprocessing.set_start_method(method, force=True)
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["FAST_STYLE_DEVICE"] = "cpu"
-        torch.backends.mps.is_available = lambda: False
+        # "wraps", because the compiler looks for what PyTorch's own function wraps.
+        there = torch.backends.mps.is_available
+        torch.backends.mps.is_available = functools.wraps(there)(lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -60,6 +60,10 @@ class Account:
         """The number of operations of one kernel or more."""
         return self.launches.total()
 
+    def __str__(self) -> str:
+        waits, gigabytes = self.waits.total(), self.bytes_moved / 1e9
+        return f"{self.count} launches, {waits} waits of the host, {gigabytes:.2f} GB moved"
+
     def clear(self) -> None:
         """Begin anew."""
         for counter in (self.launches, self.waits, self.float64, self.layouts):

@@ -13,6 +13,7 @@ import functools
 import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import select
@@ -29,6 +30,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
+# The variable that names how multiprocessing starts its processes (see conftest.py).
+START_METHOD = "FAST_STYLE_TEST_START_METHOD"
 FORKS = sys.platform.startswith("linux")
 _PRELOADED = (
     *("check_data", "convert", "evaluate", "models", "optimize", "stylize", "sweep", "train"),
@@ -266,6 +269,8 @@ def _become(request: Mapping[str, Any], files: Sequence[int], connection: socket
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (request["largest_file"],) * 2)
+    if method := os.environ.get(START_METHOD):
+        multiprocessing.set_start_method(method, force=True)
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     _send_number(connection, os.getpid())
     connection.close()

@@ -4,10 +4,13 @@ Both are plain data that `torch.load(weights_only=True)` reads: no pickled code,
 are described in docs/checkpoints.md.
 """
 
+import atexit
 import contextlib
 import difflib
 import io
 import re
+import shutil
+import tempfile
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +28,7 @@ from fast_style.errors import UserError
 from fast_style.files import atomic_write
 from fast_style.networks.building import DEFAULT_KIND, KINDS, build_network
 from fast_style.networks.transformer import TransformerNet
+from fast_style.remote import is_remote, listing, read_bytes, shown
 from fast_style.version import __version__
 
 MODEL_FORMAT = "fast-style/1"
@@ -165,6 +169,8 @@ def find_model(model: str | Path) -> Path:
     CheckpointError with the places tried, and the names that there are.
     """
     path = Path(model)
+    if is_remote(model):
+        return _fetched(path)
     with contextlib.suppress(RuntimeError):  # of a user who is not there
         path = path.expanduser()
     if path.is_file():
@@ -184,6 +190,25 @@ def find_model(model: str | Path) -> Path:
                 return candidate
             tried.append(candidate)
     raise CheckpointError(_no_model(str(model), tried))
+
+
+def _fetched(address: Path) -> Path:
+    """Copy a model, or the one in a run's folder, from a store into a folder of this process."""
+    try:
+        if not address.suffix:
+            models = [path for path in listing(address, recursive=False) if path.suffix == ".pth"]
+            named = [path for path in models if path.stem == address.name] or models
+            if len(named) != 1:
+                raise CheckpointError(f"{shown(address)}: holds {len(named)} models: name one")
+            address = named[0]
+        content = read_bytes(address)
+    except OSError as error:
+        raise CheckpointError(f"{shown(address)}: {error.strerror}") from None
+    folder = Path(tempfile.mkdtemp(prefix="fast-style-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    copy = folder / address.name
+    copy.write_bytes(content)
+    return copy
 
 
 def _model_in(folder: Path) -> Path | None:

@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import importlib
+import io
 import logging
 import os
 import signal
@@ -114,6 +115,7 @@ def run(
     with kept_apart():
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
         keep_freed_memory(up_to=keep_up_to)
+        _let_any_name_be_printed()
         return _guarded(command, options, less_memory=less_memory)
 
 
@@ -135,6 +137,12 @@ def _guarded(command: Callable[[], int], options: Namespace | None, *, less_memo
         wanted = os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0")
         with_traceback = wanted or getattr(options, "traceback", False)
         return _report(error, with_traceback=with_traceback, less_memory=less_memory)
+
+
+def _let_any_name_be_printed() -> None:
+    """Have what the output's encoding lacks written as an escape: on Windows that is much."""
+    if sys.platform == "win32" and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _report(error: Exception, *, with_traceback: bool, less_memory: str) -> int:
@@ -190,6 +198,8 @@ def catch_signals() -> tuple[list[int], Callable[[], bool]]:
 
     signal.signal(signal.SIGINT, catch)
     signal.signal(signal.SIGTERM, catch)
+    if sys.platform == "win32":  # which has no other way to end a program in good order
+        signal.signal(signal.SIGBREAK, catch)
     return caught, lambda: bool(caught)
 
 

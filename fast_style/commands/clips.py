@@ -9,6 +9,7 @@ from typing import Any
 
 from fast_style import distributed
 from fast_style.checkpoints.files import CheckpointError, find_model
+from fast_style.remote import is_remote
 from fast_style.stylization import Stylizer
 from fast_style.video import (
     Coding,
@@ -34,7 +35,8 @@ _NOT_FOR_CLIPS = (
 
 def has_clips(options: argparse.Namespace) -> bool:
     """Return whether what is to be stylized is clips. Raises VideoError for clips among photos."""
-    found = [source for source in options.images if is_clip(source, options.output)]
+    near = [source for source in options.images if not is_remote(source)]
+    found = [source for source in near if is_clip(source, options.output)]
     if found and len(found) < len(options.images):
         other = next(source for source in options.images if source not in found)
         raise VideoError(f"{found[0]} is a clip and {other} is not: stylize them apart")

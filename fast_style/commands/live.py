@@ -23,8 +23,9 @@ from fast_style.images import Picture, write_picture
 from fast_style.video.live import MOST_WORKERS, LiveOutput, LiveReport, Shown, run_live
 from fast_style.video.live_input import CAMERA, open_live
 from fast_style.video.live_looks import Looks
-from fast_style.video.live_output import DeviceOutput, FileOutput, WindowOutput
+from fast_style.video.live_output import DeviceOutput, FileOutput
 from fast_style.video.live_sizes import Sizes
+from fast_style.video.live_window import KEYS, WindowOutput
 
 WINDOW = "window"
 _FPS = 15.0
@@ -118,9 +119,9 @@ def _live(options: Namespace) -> int:
     models = [find_model(name) for name in options.model] or shipped_models()
     if not models:
         raise CheckpointError("no models are shipped with this version: name one with --model")
+    source = open_live(options.input)
     output = _opened_output(options.output)
     try:
-        source = open_live(options.input)
         looks = Looks(
             models,
             strength=options.strength,
@@ -149,10 +150,14 @@ def _live(options: Namespace) -> int:
 
 def _opened_output(name: str) -> LiveOutput:
     if name == WINDOW:
-        return WindowOutput("fast-style")
+        window = WindowOutput("fast-style")
+        print("; ".join([*KEYS.values(), "1 to 9: a style by its number"]), file=sys.stderr)
+        return window
     if name.startswith("/dev/"):
         return DeviceOutput(name)
     check_writable(Path(name))
+    if Path(name).exists():
+        raise UserError(f"{name}: is there already, and is not overwritten: name another --output")
     return FileOutput(Path(name))
 
 

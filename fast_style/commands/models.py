@@ -15,6 +15,7 @@ from fast_style.commands import program, run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.config import flatten
 from fast_style.config.places import config_names
+from fast_style.networks.building import DEFAULT_KIND
 
 # Configs of one's own, one YAML a style, beside those that are shipped.
 _OWN_CONFIGS = Path("configs")
@@ -68,6 +69,7 @@ def describe(path: Path) -> dict[str, Any]:
         "name": path.stem,
         "path": str(path),
         "bytes": path.stat().st_size,
+        "kind": model.network.kind,
         "width": model.network.width,
         "num_residual_blocks": model.network.num_residual_blocks,
         "steps": model.metadata.get("step"),
@@ -113,8 +115,9 @@ def _card(entry: Mapping[str, Any]) -> list[str]:
     if entry["init_from"]:
         steps += f" from {entry['init_from']}"
     style = entry["style_image"] or "unknown"
+    family = "" if entry["kind"] == DEFAULT_KIND else f"kind {entry['kind']}, "
     return [
-        f"{entry['name']}: width {entry['width']}, {_megabytes(entry)}, {steps}",
+        f"{entry['name']}: {family}width {entry['width']}, {_megabytes(entry)}, {steps}",
         f"    style image  {style}",
         f"    trained on   {entry['data'] or 'photos that the model does not name'}",
         f"    worth        {worth(entry['quality'])}",

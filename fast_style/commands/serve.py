@@ -82,9 +82,8 @@ def parser() -> Parser:
     limits.add_argument(
         "--workers",
         type=count,
-        default=os.cpu_count() or 1,
         metavar="N",
-        help="photos that are stylized at once, each on one core (default: one a core)",
+        help="photos that are stylized at once, each on one core (default: %(default)s, the cores)",
     )
     limits.add_argument(
         "--queue",
@@ -118,12 +117,13 @@ def _port(text: str) -> int:
 
 def _serve(options: Namespace) -> int:
     share_one_heap()
+    workers = options.workers or os.cpu_count() or 1
     page = options.web or (_PAGE if (_PAGE / "index.html").is_file() else None)
     if page and not (page / "index.html").is_file():
         raise UserError(f"{page}: has no page: make web writes one into {_PAGE}")
     desk = Desk(
         options.model or [path.stem for path in shipped_models()],
-        workers=options.workers,
+        workers=workers,
         waiting=options.queue,
         most_pixels=options.most_megapixels * 1_000_000,
         precision=options.precision,
@@ -141,9 +141,7 @@ def _serve(options: Namespace) -> int:
     serving = threading.Thread(target=server.serve_forever, name="serve", daemon=True)
     serving.start()
     shown = f"http://{names[-1]}:{server.server_address[1]}/"
-    logger.info(
-        "%s: %d styles, %d workers; Ctrl-C ends it", shown, len(desk.styles), options.workers
-    )
+    logger.info("%s: %d styles, %d workers; Ctrl-C ends it", shown, len(desk.styles), workers)
     while not stopped():
         serving.join(timeout=0.2)
     logger.info("shutting down: waiting for the photos in work")

@@ -4,8 +4,9 @@ import contextlib
 import io
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,12 +21,14 @@ from fast_style.commands.stylize_options import (
 )
 from fast_style.errors import UserError
 from fast_style.images import ImageError, format_of, table
+from fast_style.remote import is_remote
 from fast_style.stylization import Stylizer
 from fast_style.stylization.batch import run_jobs
 from fast_style.stylization.batch_report import BatchReport
 from fast_style.stylization.jobs import STREAM, Job, count_left_out, find_inputs
 from fast_style.stylization.mask_files import MaskFinder
-from fast_style.stylization.outputs import Saving, is_finished
+from fast_style.stylization.outputs import Result, Saving, finished_jobs
+from fast_style.stylization.remote_jobs import declare, has_remote
 from fast_style.stylization.sheets import save_contact_sheet
 
 _SHEET_EDGE = 512
@@ -47,8 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     raise UserError(
                         "--backend runs .onnx models: fast-style export makes one of any model"
                     )
+            if options.ray:
+                _check_ray(options)
             if has_clips(options):
+                if options.ray:
+                    raise UserError("--ray is for photos: a clip uses all cores of one machine")
                 return stylize_clips(options, lambda path: _load(path, options, size=options.size))
+            if options.sheet and has_remote(options.images, str(options.sheet)):
+                raise UserError("--sheet draws photos of this machine, on this machine")
             return _sheet(options) if options.sheet else _stylize(options)
 
     # Strips of ordinary images are smaller; those of huge ones must leave no holes in the memory.
@@ -62,10 +71,16 @@ def _stylize(options: Namespace) -> int:
         stylizer, jobs, errors, saving = _prepare(options)
         if options.manifest and distributed.is_main():
             options.manifest.write_bytes(b"")  # then each process adds its lines
+        if distributed.is_main():
+            declare(jobs, Path(options.model[0]).stem, saving.made_with)
     jobs = jobs[distributed.rank() :: distributed.world_size()]
-    finished = {job for job in jobs if not options.overwrite and is_finished(job, saving.made_with)}
+    finished, existing = (
+        (set(), set())
+        if options.overwrite
+        else finished_jobs(jobs, Path(options.model[0]).stem, saving.made_with)
+    )
     waiting = [job for job in jobs if job not in finished]
-    redone = {job for job in waiting if not options.overwrite and _is_there(job)}
+    redone = existing.difference(finished)
     # torchrun ends every process when one exits with an error: all wait here for the last.
     with contextlib.ExitStack() as stack, distributed.together():
         report = stack.enter_context(
@@ -80,12 +95,13 @@ def _stylize(options: Namespace) -> int:
         for error in errors if distributed.is_main() else ():
             report.fail(error)
         if distributed.is_main():
+            here = [image for image in options.images if not is_remote(image)]
             report.leave_out(
-                count_left_out(options.images, output=options.output, recursive=options.recursive)
+                count_left_out(here, output=options.output, recursive=options.recursive)
             )
         for job in (job for job in jobs if job in finished):
             report.skip(job)
-        results = run_jobs(stylizer, waiting, saving)
+        results = _results(options, stylizer, waiting, saving, stack)
         for result in stack.enter_context(contextlib.closing(results)):
             report.add(result)
     return report.finish(
@@ -94,8 +110,30 @@ def _stylize(options: Namespace) -> int:
     )
 
 
-def _is_there(job: Job) -> bool:
-    return job.output != STREAM and job.output.exists()
+def _results(
+    options: Namespace,
+    stylizer: Stylizer,
+    jobs: Sequence[Job],
+    saving: Saving,
+    stack: contextlib.ExitStack,
+) -> Generator[Result, None, None]:
+    """Stylize here, or on the cluster that `--ray` names."""
+    if not options.ray or not jobs:
+        return run_jobs(stylizer, jobs, saving)
+    from fast_style.integrations.ray import cluster, run_jobs_on_cluster
+
+    stack.enter_context(cluster(options.ray))
+    return run_jobs_on_cluster(jobs, saving, model=options.model[0], settings=_settings(options))
+
+
+def _check_ray(options: Namespace) -> None:
+    """Name what a cluster does not go together with."""
+    if distributed.world_size() > 1:
+        raise UserError("--ray and torchrun both share photos out: use one of them")
+    if options.sheet:
+        raise UserError("--ray does nothing for a --sheet: leave one of them out")
+    if "-" in (*options.images, options.output):
+        raise UserError("--ray reads and writes files, not standard input and output")
 
 
 def _prepare(
@@ -112,18 +150,26 @@ def _prepare(
 
 
 def _load(model: Path, options: Namespace, *, size: int | None) -> Stylizer:
-    return Stylizer.load(
-        model,
-        device=distributed.local_device(options.device),
-        precision=options.precision,
-        tile=options.tile,
-        strength=options.strength,
-        preserve_color=options.preserve_color,
-        size=size,
-        stroke_scale=options.stroke_scale,
-        edge=options.edge,
-        wrap=options.wrap,
-    )
+    # On a cluster the driver checks all settings, and its machine may have no GPU.
+    device = "cpu" if options.ray else distributed.local_device(options.device)
+    precision = "float32" if options.ray else options.precision
+    own = {"size": size, "device": device, "precision": precision}
+    return Stylizer.load(model, **{**_settings(options), **own})
+
+
+def _settings(options: Namespace) -> dict[str, Any]:
+    """Return the keywords of `Stylizer`."""
+    return {
+        "device": options.device,
+        "precision": options.precision,
+        "tile": options.tile,
+        "strength": options.strength,
+        "preserve_color": options.preserve_color,
+        "size": options.size,
+        "stroke_scale": options.stroke_scale,
+        "edge": options.edge,
+        "wrap": options.wrap,
+    }
 
 
 def _sheet(options: Namespace) -> int:

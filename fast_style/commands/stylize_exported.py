@@ -30,7 +30,8 @@ from fast_style.images.writing import unwritable, write_arrays
 from fast_style.memory import is_memory_error
 from fast_style.stylization.batch_report import BatchReport
 from fast_style.stylization.jobs import STREAM, Job, count_left_out
-from fast_style.stylization.outputs import Result, Saving, is_finished
+from fast_style.stylization.outputs import Result, Saving, finished_jobs
+from fast_style.stylization.remote_jobs import has_remote
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,13 +47,13 @@ def _stylize(options: Namespace) -> int:
     stylizer, jobs, errors, saving = _prepare(options)
     if options.manifest:
         options.manifest.write_bytes(b"")
-    finished = {job for job in jobs if not options.overwrite and is_finished(job, saving.made_with)}
+    finished, existing = (
+        (set(), set())
+        if options.overwrite
+        else finished_jobs(jobs, Path(options.model[0]).stem, saving.made_with)
+    )
     waiting = [job for job in jobs if job not in finished]
-    redone = {
-        job
-        for job in waiting
-        if not options.overwrite and job.output != STREAM and job.output.exists()
-    }
+    redone = existing.difference(finished)
     with BatchReport(
         len(waiting), as_json=options.json, manifest=options.manifest, redone=redone
     ) as report:
@@ -100,10 +101,14 @@ def _refuse(options: Namespace) -> None:
         raise UserError("--model names one .onnx file here, and no others beside it")
     if options.stroke_scale != 1:
         raise UserError("--stroke-scale needs the model's .pth: a .onnx has one size of strokes")
+    if options.ray:
+        raise UserError("--ray needs the model's .pth: one process runs a .onnx on all cores")
     if options.wrap != "off":
         raise UserError("--wrap needs the model's .pth: a .onnx has its own padding")
     if options.mask:
         raise UserError("--mask needs the model's .pth: a .onnx stylizes the whole photo")
+    if has_remote((*options.model, *options.images), options.output):
+        raise UserError("a .onnx model runs on files of this machine: use the .pth for a store's")
     if options.device not in ("auto", "cpu"):
         raise UserError(f"--device {options.device}: a .onnx model runs on the CPU here")
     if options.precision == "fp16":

@@ -14,9 +14,11 @@ from fast_style.files import digest
 from fast_style.images import rowwise, table
 from fast_style.images.encoding import format_of
 from fast_style.images.table import EXTENSIONS
+from fast_style.remote import is_remote, shown
 from fast_style.stylization.jobs import STREAM, Job, plan_jobs
 from fast_style.stylization.mask_files import with_masks
 from fast_style.stylization.outputs import Saving
+from fast_style.stylization.remote_jobs import has_remote, plan_remote_jobs
 
 if TYPE_CHECKING:
     from fast_style.stylization import Tile
@@ -154,7 +156,7 @@ def parser() -> Parser:
         choices=("x", "xy"),
         default="off",
         help="join the picture's left and right, as of a 360-degree photo (x), and its top and "
-        "bottom too, as of a texture (xy): no seam is drawn there (default: neither)",
+        "bottom too, as of a texture (xy): no seam is drawn there (default: off)",
     )
     look.add_argument(
         "--mask",
@@ -177,6 +179,12 @@ def parser() -> Parser:
         "--backend",
         choices=("onnxruntime", "openvino"),
         help="program that runs a .onnx model (default: onnxruntime)",
+    )
+    machine.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="share the photos among a Ray cluster's cores or GPUs; auto is the one that runs "
+        "here, or else all of this machine (default: this process alone)",
     )
     machine.add_argument(
         "--tile",
@@ -218,6 +226,10 @@ def check_numbers(options: Namespace) -> None:
 
 def check_manifest(manifest: Path, model: Path, jobs: Sequence[Job]) -> None:
     """Refuse to empty a file that is no manifest, as where the manifest's name was forgotten."""
+    if is_remote(manifest):
+        raise UserError(
+            f"--manifest {shown(manifest)}: name a file on this machine: lines are added"
+        )
     if manifest.suffix.lower() in (*EXTENSIONS, ".pth"):
         kind = "a model" if manifest.suffix.lower() == ".pth" else "an image"
         raise UserError(f"--manifest {manifest}: is named like {kind}: name a .json file")
@@ -236,14 +248,25 @@ def check_manifest(manifest: Path, model: Path, jobs: Sequence[Job]) -> None:
 
 def planned(options: Namespace, model: Path) -> tuple[list[Job], list[OSError], Saving]:
     """Plan a job for each image, and how outputs are saved; the errors are those of `plan_jobs`."""
-    jobs, errors = plan_jobs(
-        options.images,
-        model.stem,
-        output=options.output,
-        extension=options.format and f".{options.format}",
-        recursive=options.recursive,
-        overwrite=options.overwrite,
-    )
+    extension = options.format and f".{options.format}"
+    if has_remote(options.images, options.output):
+        _check_remote(options)
+        jobs, errors = plan_remote_jobs(
+            options.images,
+            model.stem,
+            output=options.output,
+            extension=extension,
+            recursive=options.recursive,
+        )
+    else:
+        jobs, errors = plan_jobs(
+            options.images,
+            model.stem,
+            output=options.output,
+            extension=extension,
+            recursive=options.recursive,
+            overwrite=options.overwrite,
+        )
     if options.mask:
         jobs = with_masks(jobs, options.mask)
         if not jobs:
@@ -252,6 +275,12 @@ def planned(options: Namespace, model: Path) -> tuple[list[Job], list[OSError], 
     if options.manifest:
         check_manifest(options.manifest, model, jobs)
     return jobs, errors, saving
+
+
+def _check_remote(options: Namespace) -> None:
+    """Name what photos or pictures in a store do not go together with."""
+    if options.mask:
+        raise UserError("--mask needs photos and pictures on this machine, not in a store")
 
 
 def saving_of(options: Namespace, jobs: Sequence[Job], *, made_with: str) -> Saving:

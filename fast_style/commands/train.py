@@ -32,6 +32,7 @@ from fast_style.config import Config, find_config, load_config, to_dict
 from fast_style.data import Skipped, content_batches
 from fast_style.data.workers import PREFETCHED, number_of_workers
 from fast_style.images import to_float
+from fast_style.remote import is_remote
 from fast_style.training import default_run_dir, train
 from fast_style.training.inputs import Inputs, prepare_together, with_start
 from fast_style.training.locking import RunLock
@@ -84,7 +85,8 @@ def parser() -> Parser:
         "--run-dir",
         type=Path,
         metavar="DIR",
-        help="folder of the run: its model, states and log (default: checkpoints/<name>)",
+        help="folder of the run: its model, states and log; model and states are kept in a store "
+        "too where this is an address, as s3://bucket/run (default: checkpoints/<name>)",
     )
     parser.add_argument(
         "--dry-run",
@@ -114,13 +116,15 @@ def _train(options: Namespace) -> int:
         config = load_config(file, overrides=options.set)
         check_paths(file, config)
     run_dir = options.run_dir or default_run_dir(config)
+    store = run_dir if is_remote(run_dir) else None
+    run_dir = default_run_dir(config) if store else run_dir
     if options.dry_run:
         return _dry_run(config, run_dir, options)
     threading.excepthook = _report_unless_told
     stopped_by, should_stop = catch_signals()
     result = train(
         config,
-        run_dir,
+        store or run_dir,
         device=options.device,
         max_minutes=options.max_minutes,
         monitors=(TensorBoardMonitor(run_dir), MetricsMonitor(run_dir), ProgressMonitor()),

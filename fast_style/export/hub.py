@@ -11,6 +11,7 @@ from fast_style.checkpoints.files import MODEL_FORMAT, Model, model_data
 from fast_style.checkpoints.safe_weights import model_bytes
 from fast_style.errors import UserError
 from fast_style.export.origin import Origin
+from fast_style.networks.building import DEFAULT_KIND
 
 CONFIG, CARD = "config.json", "README.md"
 # By these a file of an earlier export is known, which a new one may replace.
@@ -59,7 +60,8 @@ def _card(file_name: str, model: Model, origin: Origin) -> str:
     """Return a model card: what the hub reads at its head, then what a person wants to know."""
     known = origin.licence.split()[0].lower() if origin.licence else "unknown"
     network = model.network
-    shape = f"width {network.width}, {network.num_residual_blocks} residual blocks"
+    family = "" if network.kind == DEFAULT_KIND else f"kind {network.kind}, "
+    shape = f"{family}width {network.width}, {network.num_residual_blocks} residual blocks"
     facts = {
         "Style image": origin.style_image or "not stated",
         "Trained on": origin.trained_on or "not stated",

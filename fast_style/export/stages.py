@@ -35,6 +35,7 @@ from fast_style.export.onnx import (
     as_planes,
     upsampling_border,
 )
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import ConvBlock, InstanceNorm, TransformerNet, UpsampleBlock
 
 # The axes of pixels.
@@ -47,8 +48,10 @@ def stage_bytes(
     """Return the graphs of the chain by name, in the order in which they run.
 
     `half` is that of `GraphForm`; `about` goes into each file. Raises UserError for a network with
-    transposed convolutions.
+    transposed convolutions, or of the fast family.
     """
+    if isinstance(network, PatchNet):
+        raise UserError("a network of the fast family has no stages: export it whole")
     if network.upsampling != "nearest":
         raise UserError("a network with transposed convolutions has no stages: export it whole")
     form = GraphForm(half=half)

@@ -26,6 +26,8 @@ from fast_style.images.directories import TIFF_MAGIC, read_directories
 from fast_style.images.metadata import read_exif
 from fast_style.images.profiles import color_space
 from fast_style.images.samples import DeepChannels, Samples, number_range
+from fast_style.remote import is_remote, read_bytes, shown
+from fast_style.shards import read_from_shard, shard_of
 
 # A decompression bomb has more; Pillow's own limit of 179 megapixels would stop real scans.
 MAX_PIXELS = 1_000_000_000
@@ -107,10 +109,14 @@ def _largest(limits: list[int | None]) -> int | None:
 @contextlib.contextmanager
 def opened(source: Source) -> Iterator[tuple[BinaryIO, Image.Image]]:
     """Open a file without decoding it. What is raised inside becomes an ImageError naming it."""
-    name = str(source) if isinstance(source, str | Path) else "input stream"
+    name = shown(source) if isinstance(source, str | Path) else "input stream"
     try:
         with contextlib.ExitStack() as stack:
             stack.enter_context(hushed())
+            if isinstance(source, str | Path) and (inside := shard_of(source)):
+                source = read_from_shard(*inside)
+            elif isinstance(source, str | Path) and is_remote(source):
+                source = io.BytesIO(read_bytes(Path(source)))
             if isinstance(source, str | Path):
                 file: BinaryIO = stack.enter_context(Path(source).open("rb"))
             else:

@@ -14,6 +14,7 @@ from fast_style.images.decoding import Channels, ImageError, on_white, with_bits
 from fast_style.images.encoding import encode
 from fast_style.images.metadata import Metadata, fitting
 from fast_style.images.rowwise import Rows
+from fast_style.remote import shown
 
 
 def write_arrays(
@@ -68,5 +69,5 @@ def write_arrays(
 
 def unwritable(output: Path | BinaryIO, error: Exception) -> ImageError:
     """Return the error for what cannot be written."""
-    name = output if isinstance(output, Path) else "output stream"
+    name = shown(output) if isinstance(output, Path) else "output stream"
     return ImageError(f"{name}: cannot be written: {getattr(error, 'strerror', None) or error}")

@@ -647,7 +647,12 @@ def _means_and_variances(strip: Strip, chunk: int) -> Iterator[tuple[Tensor, Ten
                 rows.permute(2, 0, 1)[None], None, None, 0.0
             )
             yield mean.float()[None], variance.float()[None]
-        return
+    else:
+        yield from _moments_at_once(strip, chunk)
+
+
+def _moments_at_once(strip: Strip, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Do what `_means_and_variances` does, for all whole chunks in one launch."""
     whole = len(strip) // chunk * chunk
     for chunks in (strip[:whole].unflatten(0, (-1, chunk)), strip[None, whole:]):
         if chunks.numel():

@@ -116,8 +116,9 @@ def draw_disturbance(
     noise = random.standard_normal((all_of_them, 3, size, size), np.float32)
     noise *= deviation[:, None, None, None].astype(np.float32)
     own = slice(number * count, (number + 1) * count)
+    # Asynchronous copies: a GPU has the steps before still to do.
     return Disturbance(
-        motion=torch.from_numpy(motion[own]).float().to(device),
-        light=torch.from_numpy(light[own, None, None, None]).float().to(device),
-        noise=torch.from_numpy(noise[own]).to(device),
+        motion=torch.from_numpy(motion[own]).float().to(device, non_blocking=True),
+        light=torch.from_numpy(light[own, None, None, None]).float().to(device, non_blocking=True),
+        noise=torch.from_numpy(noise[own]).to(device, non_blocking=True),
     )

@@ -29,6 +29,7 @@ from fast_style.images import (
     write_picture,
 )
 from fast_style.memory import available_ram
+from fast_style.remote import is_remote, shown
 from fast_style.stylization import Stylizer, begin_picture
 from fast_style.stylization.jobs import STREAM, Job
 from fast_style.stylization.masks import MaskError, load_mask
@@ -126,11 +127,15 @@ def _read(job: Job, saving: Saving) -> _Stage:
     except (ImageError, MemoryError) as error:
         return None, None, replace(result, error=_reason(job.input, error))
     except Exception as error:  # of this photo: the others go on
-        return None, None, replace(result, error=f"{job.input}: cannot be read: {_text(error)}")
+        reason = f"{shown(job.input)}: cannot be read: {_text(error)}"
+        return None, None, replace(result, error=reason)
     try:
         mask = None if job.mask is None else load_mask(job.mask)
+    except (ImageError, MemoryError) as error:
+        reason = f"{shown(job.input)}: its mask: {_reason(job.mask or job.input, error)}"
+        return None, None, replace(result, error=reason)
     except Exception as error:
-        reason = f"{job.input}: its mask: {_reason(job.mask or job.input, error)}"
+        reason = f"{shown(job.input)}: its mask cannot be read: {_text(error)}"
         return None, None, replace(result, error=reason)
     result = replace(result, seconds=time.perf_counter() - start, notes=picture.notes)
     return picture, mask, result
@@ -162,13 +167,13 @@ def _stylize(
             for span in spans:
                 rows.put(span)
     except MaskError as error:
-        return _finished(replace(result, size=None, error=f"{result.job.input}: {error}"))
+        return _finished(replace(result, size=None, error=f"{shown(result.job.input)}: {error}"))
     except ImageError as error:
         return _finished(replace(result, error=str(error)))
     except Exception as error:  # of this photo: the others go on
         cure = "out of memory: try --tile 64 or a smaller --size"
         reason = cure if is_memory_error(error) else f"cannot be stylized: {_text(error)}"
-        return _finished(replace(result, size=None, error=f"{result.job.input}: {reason}"))
+        return _finished(replace(result, size=None, error=f"{shown(result.job.input)}: {reason}"))
     return writing
 
 
@@ -181,7 +186,7 @@ def _finished(result: Result) -> Future[Result]:
 def _write(picture: Picture, result: Result, saving: Saving, ready: Iterable[slice]) -> Result:
     path = result.job.output
     try:
-        if path != STREAM:
+        if path != STREAM and not is_remote(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         lost = write_picture(
             picture,
@@ -225,8 +230,8 @@ def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, ImageError):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"{path}: out of memory"
-    return f"{path}: cannot be written: {_text(error)}"
+        return f"{shown(path)}: out of memory"
+    return f"{shown(path)}: cannot be written: {_text(error)}"
 
 
 def _text(error: Exception) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from fast_style.images import table
+from fast_style.remote import shown
 from fast_style.stylization.jobs import STREAM, Job
 from fast_style.stylization.outputs import Result
 
@@ -76,11 +77,11 @@ class BatchReport:
             }
         )
         for note in result.notes:
-            self._say(f"{result.job.input}: {note}", sys.stderr)
+            self._say(f"{shown(result.job.input)}: {note}", sys.stderr)
         if result.error:
             self._say(f"error: {result.error}", sys.stderr)
         elif not self._json and result.job.output != STREAM:
-            self._say(f"{result.job.output} ({result.seconds:.1f} s)", sys.stdout)
+            self._say(f"{shown(result.job.output)} ({result.seconds:.1f} s)", sys.stdout)
         if self._bar is not None:
             self._bar.update()
 
@@ -133,5 +134,5 @@ def _print_whole(line: str, file: TextIO) -> None:
 
 
 def _paths(job: Job) -> dict[str, str]:
-    paths = {"input": str(job.input), "output": str(job.output)}
-    return paths if job.mask is None else {**paths, "mask": str(job.mask)}
+    paths = {"input": shown(job.input), "output": shown(job.output)}
+    return paths if job.mask is None else {**paths, "mask": shown(job.mask)}

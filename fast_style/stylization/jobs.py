@@ -36,7 +36,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class Found:
     """An image, its folder's path below its argument, and whether that names the image itself."""
 
     path: Path
@@ -62,12 +62,12 @@ def plan_jobs(
     and globs. Raises ImageError, also for an output that is an input, and OSError for an argument.
     """
     folder, file = _destination(arguments, output)
-    items, errors = _find(arguments, [model], recursive, folder)
-    jobs = _planned(items, model, folder, file, extension)
+    items, errors = found_images(arguments, [model], recursive, folder)
+    jobs = named_jobs(items, model, folder, file, extension)
     if not overwrite:
         outputs = {job.output.absolute() for job in jobs}
         kept = [item for item in items if not _is_one_of(outputs, item)]
-        jobs = _planned(kept, model, folder, file, extension)
+        jobs = named_jobs(kept, model, folder, file, extension)
     return _checked(jobs, errors), errors
 
 
@@ -78,7 +78,7 @@ def find_inputs(
 
     That file is left out too, unless it is named. Errors are as those of `plan_jobs`.
     """
-    items, errors = _find(arguments, models, recursive, output)
+    items, errors = found_images(arguments, models, recursive, output)
     return [item.path for item in items], errors
 
 
@@ -124,11 +124,11 @@ def _destination(arguments: Sequence[str], output: str | None) -> tuple[Path | N
     return None, path
 
 
-def _find(
+def found_images(
     arguments: Sequence[str], models: Sequence[str], recursive: bool, output: Path | None
-) -> tuple[list[_Found], list[OSError]]:
+) -> tuple[list[Found], list[OSError]]:
     """Find each image once, and no outputs."""
-    unique: dict[Path, _Found] = {}
+    unique: dict[Path, Found] = {}
     errors: list[OSError] = []
     for argument in arguments:
         for item in _expand(argument, recursive, output, errors):
@@ -140,11 +140,11 @@ def _find(
 
 def _expand(
     argument: str, recursive: bool, output: Path | None, errors: list[OSError]
-) -> list[_Found]:
+) -> list[Found]:
     """Find the images that one argument names, sorted; add the errors of what is inside it."""
     path = Path(argument)
     if argument == "-" or path.is_file():
-        return [_Found(path, named=True)]
+        return [Found(path, named=True)]
     failed: list[OSError] = []
     if path.is_dir():
         root, inside = path, _files_in(path, recursive, failed)
@@ -188,7 +188,7 @@ def _files_in(folder: Path, recursive: bool, failed: list[OSError]) -> Iterator[
 
 def _images_below(
     root: Path, paths: Iterable[Path], output: Path | None, failed: list[OSError]
-) -> list[_Found]:
+) -> list[Found]:
     """Keep the visible image files, but an output below the root, or what is in its folder."""
     # Of an output its own place counts, not where a link there leads to: that may be a photo.
     folder = output.resolve() if output else root
@@ -202,7 +202,7 @@ def _images_below(
 
     known = table.photo_extensions()
     return [
-        _Found(path, path.parent.relative_to(root))
+        Found(path, path.parent.relative_to(root))
         for path in sorted(paths)
         if path.suffix.lower() in known
         and not path.name.startswith(".")
@@ -220,7 +220,7 @@ def _is_file(path: Path, failed: list[OSError]) -> bool:
     return status is not None and stat.S_ISREG(status.st_mode)
 
 
-def _without_own_outputs(items: list[_Found], models: Sequence[str]) -> list[_Found]:
+def _without_own_outputs(items: list[Found], models: Sequence[str]) -> list[Found]:
     """Leave out outputs of others of these images, known by their names and signatures."""
     sources = {(item.path.parent, name) for item in items for name in _names(item.path)}
 
@@ -245,7 +245,7 @@ def _without_own_outputs(items: list[_Found], models: Sequence[str]) -> list[_Fo
     return [item for item in items if not is_output(item.path)]
 
 
-def _is_one_of(outputs: set[Path], item: _Found) -> bool:
+def _is_one_of(outputs: set[Path], item: Found) -> bool:
     """Return whether a file that is found, not named, is where an output of the run belongs."""
     # A link may lead to a photo that is found nowhere else.
     return item.path.absolute() in outputs and not (item.named or item.path.is_symlink())
@@ -255,19 +255,20 @@ def _names(path: Path) -> tuple[str, str]:
     return path.name, path.stem
 
 
-def _planned(
-    items: Sequence[_Found],
+def named_jobs(
+    items: Sequence[Found],
     model: str,
     folder: Path | None,
     file: Path | None,
     extension: str | None,
 ) -> list[Job]:
+    """Name the images' outputs: in a folder, as a file, or beside them; no file is looked at."""
     if file:
         return [Job(item.path, file) for item in items]
     return _apart([_named(item, model, folder, extension) for item in items], model)
 
 
-def _named(item: _Found, model: str, folder: Path | None, extension: str | None) -> Job:
+def _named(item: Found, model: str, folder: Path | None, extension: str | None) -> Job:
     own = item.path.suffix
     wanted = extension or own
     row = table.by_extension(own)

@@ -1,12 +1,15 @@
 """How an output is written, what became of it, and whether it is there already."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
 from fast_style.files import digest
 from fast_style.images import metadata
 from fast_style.images.decoding import ImageError, opened
+from fast_style.remote import is_remote
 from fast_style.stylization.jobs import STREAM, Job
+from fast_style.stylization.remote_jobs import finished_there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +37,21 @@ class Result:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     error: str | None = None
+
+
+def finished_jobs(jobs: Sequence[Job], model: str, made_with: str) -> tuple[set[Job], set[Job]]:
+    """Return which jobs are finished (see `is_finished`), and whose outputs are there at all.
+
+    Of outputs in a store one listing tells (see `remote_jobs.declare`). Raises OSError.
+    """
+    listed = [job for job in jobs if is_remote(job.output)]
+    finished, existing = finished_there(listed, model) if listed else (set(), set())
+    for job in (job for job in jobs if not is_remote(job.output)):
+        if job.output != STREAM and job.output.exists():
+            existing.add(job)
+        if is_finished(job, made_with):
+            finished.add(job)
+    return finished, existing
 
 
 def is_finished(job: Job, made_with: str) -> bool:

@@ -80,8 +80,7 @@ class Forward(nn.Module):
         except Exception as error:  # of whatever kind: the compiler is a large program
             if is_memory_error(error):
                 raise
-            lines = str(error).strip().splitlines() or [""]
-            reason = f"{type(error).__name__}: {lines[0]}"
+            reason = _in_one_line(error)
         self._known.add(content.shape)
         self.zero_grad(set_to_none=True)
         if not distributed.any_says(bool(reason)):
@@ -97,6 +96,13 @@ class Forward(nn.Module):
         self._compiled = None
         if distributed.is_main():
             log.warning("compiling failed, so training goes on without it (%s)", reason)
+
+
+def _in_one_line(error: Exception) -> str:
+    first, *others = str(error).strip().splitlines() or ["without a word"]
+    if first.endswith(":") and others:  # what it says of itself is on the next line
+        first = f"{first} {others[0].strip()}"
+    return f"{type(error).__name__}: {first}"
 
 
 def choose_compiling(config: TrainingConfig, device: torch.device) -> bool | str:

@@ -10,6 +10,7 @@ same losses but for rounding. The main process alone reports and writes.
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +23,14 @@ from fast_style.data.workers import cure_for_waiting, number_of_workers
 from fast_style.devices import is_memory_error, release_cached_memory, tf32
 from fast_style.images import to_float
 from fast_style.objective.losses import Losses
+from fast_style.remote import is_remote
 from fast_style.training.faults import Guard, TrainingError
 from fast_style.training.inputs import prepare_together, with_start
 from fast_style.training.locking import RunLock
 from fast_style.training.monitors import Monitor
 from fast_style.training.pace import TimeLimit, check_minutes
 from fast_style.training.reports import MATTERS_AFTER, Reports
-from fast_style.training.run_folder import RunFolder, load_resumable, model_path
+from fast_style.training.run_folder import RunFolder, fetch_states, load_resumable, model_path
 from fast_style.training.schedule import Plan
 from fast_style.training.trainee import Trainee, on_cpu
 from fast_style.training.usage import Usage
@@ -69,7 +71,9 @@ def train(
 ) -> Result:
     """Train the config's network, resuming whatever `run_dir` holds of the same run.
 
-    `run_dir` defaults to `checkpoints/<name>`; only one process at a time trains in it. With
+    `run_dir` defaults to `checkpoints/<name>`; only one process at a time trains in it. Where it is
+    an address in a store, the run lives in `checkpoints/<name>`, and its model and its states are
+    kept in the store as well: what another machine resumes. With
     `max_minutes`, over all resumptions, the run plans its steps, at most `training.steps`, so that
     it ends by then. A short run has `minimum_reports` validations and previews, whatever their
     intervals. When `should_stop()` turns true the state is saved and the run ends early. Processes
@@ -81,9 +85,14 @@ def train(
     """
     if max_minutes is not None:
         check_minutes(max_minutes)
-    run_dir = Path(run_dir) if run_dir else default_run_dir(config)
+    store = Path(run_dir) if run_dir and is_remote(run_dir) else None
+    run_dir = Path(run_dir) if run_dir and not store else default_run_dir(config)
     lock = RunLock(run_dir)
     with distributed.joined(), contextlib.closing(lock):
+        with distributed.together():
+            # One process of each machine.
+            if store and os.environ.get("LOCAL_RANK", "0") == "0":
+                fetch_states(store, run_dir, config)
         with distributed.together(), distributed.only_main_speaks():
             config = with_start(config)
             located = config.resolved()
@@ -111,6 +120,7 @@ def train(
             limit=limit,
             is_planned=limit is None or plan is not None,
             minimum_reports=minimum_reports,
+            store=store,
             skipped=skipped,
         )
         with tf32(trainee.inputs.device, allowed=True):
@@ -160,13 +170,14 @@ class _Run:
         limit: TimeLimit | None,
         is_planned: bool,
         minimum_reports: int,
+        store: Path | None,
         skipped: Skipped,
     ) -> None:
         self.config = config
         self.skipped = skipped
         self.inputs = inputs = trainee.inputs
         self.folder = RunFolder(
-            lock, config, loss=inputs.loss, photos=inputs.images.paths, limit=limit
+            lock, config, loss=inputs.loss, photos=inputs.images.paths, limit=limit, store=store
         )
         self.trainee = trainee
         self.limit = limit

@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from fast_style import remote
 from fast_style.checkpoints.files import (
+    STATES_KEPT,
     CheckpointError,
     find_states,
     load_state,
@@ -51,7 +53,8 @@ class RunFolder:
     """A run's folder: its config, its model, its newest states.
 
     `config` is as the user wrote it; `loss` is what it came to, in raw weights. `photos` are those
-    that are trained on, `limit` the run's time limit.
+    that are trained on, `limit` the run's time limit. `store` is an address at which model and
+    states are kept too.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class RunFolder:
         loss: LossConfig,
         photos: Sequence[str],
         limit: TimeLimit | None,
+        store: Path | None = None,
     ) -> None:
         self.path = lock.folder
+        self._store = store
         self.model = model_path(self.path, config)
         self.photos = fingerprint([Path(photo) for photo in photos])
         self._lock = lock
@@ -107,7 +112,56 @@ class RunFolder:
             "time_limit": self._limit.record(plan) if self._limit else None,
             **snapshot,
         }
-        save_state(self.path, step, state)
+        written = save_state(self.path, step, state)
+        if self._store:
+            keep_in_store(self._store, self.path / "config.yaml", self.model, written)
+
+
+def keep_in_store(store: Path, *files: Path) -> None:
+    """Copy a run's files to its address, the state last, and remove states that are too old.
+
+    Raises CheckpointError.
+    """
+    try:
+        for file in files:
+            remote.write_bytes(store / file.name, file.read_bytes())
+        for old in _states_in(store)[:-STATES_KEPT]:
+            remote.remove(old)
+    except OSError as error:
+        raise CheckpointError(
+            f"{remote.shown(store)}: cannot be written: {error.strerror}; the state is in "
+            f"{files[-1].parent}"
+        ) from None
+
+
+def fetch_states(store: Path, run_dir: Path, config: Config) -> None:
+    """Copy the states and models of a run from its address, where they are not here already.
+
+    A newer state that is here alone, of a run that was killed, is copied there. Raises
+    CheckpointError.
+    """
+    try:
+        there = remote.listing(store, recursive=False)
+        states = [path for path in _states_in(store) if not (run_dir / path.name).exists()]
+        # A model belongs to its newest state: where there is a newer one here, so is the model.
+        newer = states and states[-1].name > max((s.name for s in find_states(run_dir)), default="")
+        models = [path for path in there if path.suffix == ".pth"] if newer else []
+        for path in (*models, *states):
+            run_dir.mkdir(parents=True, exist_ok=True)
+            content = remote.read_bytes(path)
+            with atomic_write(run_dir / path.name) as file:
+                file.write(content)
+        here, far = find_states(run_dir), _states_in(store)
+        if here and here[-1].name > max((path.name for path in far), default=""):
+            model = model_path(run_dir, config)
+            keep_in_store(store, *filter(Path.is_file, (run_dir / "config.yaml", model)), here[-1])
+    except OSError as error:
+        raise CheckpointError(f"{remote.shown(store)}: {error.strerror}") from None
+
+
+def _states_in(store: Path) -> list[Path]:
+    names = remote.listing(store, recursive=False)
+    return sorted(path for path in names if path.match("state-*.pt"))
 
 
 def model_path(run_dir: Path, config: Config) -> Path:

@@ -51,10 +51,8 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 def wait_for(device: torch.device) -> None:
     """Wait until an accelerator has done all that it was told to; a CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def peak_memory(device: torch.device) -> int:

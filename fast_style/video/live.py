@@ -52,7 +52,6 @@ class LiveReport:
     seconds: float = 0.0
     late: list[float] = field(default_factory=list)
     most_held: int = 0
-    problem: str = ""
 
 
 class LiveInput(Protocol):

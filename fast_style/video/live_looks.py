@@ -58,7 +58,7 @@ class Looks:
         return self._stylizer.stylize_pixels(pixels)
 
     def change(self, wish: str) -> None:
-        """Do what a person asked for, if it is about looks: see `KEYS` in live_output.py."""
+        """Do what a person asked for, if it is about looks: see `KEYS` in live_window.py."""
         with self._changing:
             before = self._index, self.strength
             if wish in ("next", "previous"):

@@ -12,8 +12,10 @@ from fast_style.commands.options import command_parser
 
 # Each is a module here, with add_arguments(parser) and run(options).
 BENCHMARKS = {
-    "stylize": "one forward pass on the CPU, against the plain network",
+    "stylize": "one forward pass, against the plain network",
     "data": "images a second from files to batches, against the usual Pillow pipeline",
+    "gpu": "what a card must show: numbers, syncs, speed, memory, resuming; under ten minutes",
+    "scale": "photos a second by the number of workers, simulated",
     "train": "a training step, against the loop of PyTorch's own example",
     "exported": "an exported model in ONNX Runtime and OpenVINO, against Stylizer",
     "serve": "a crowd at the local server: what fails, and how its memory grows",

@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Time every pipeline on the same files."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         if options.folder:
             paths = find_images([options.folder])
             paths = paths[:: math.ceil(len(paths) / options.images)]
@@ -219,6 +219,8 @@ def _cpu_seconds() -> float:
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
+    if not ticks:
+        return time.process_time()
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -1,12 +1,22 @@
-"""`scripts/benchmark.py stylize`: one forward pass on the CPU, against the plain network."""
+"""`scripts/benchmark.py stylize`: one forward pass, against the plain network.
+
+An image is in memory before and after, so that a GPU gets it and gives it back.
+"""
 
 import argparse
 
 import torch
 
 from benchmarks.plain import PlainTransformerNet
-from benchmarks.timing import Case, Timed, interleave, peak_rate, photo_like
-from fast_style.devices import Precision, has_native_bf16, keep_freed_memory, resolve_precision
+from benchmarks.timing import Case, Timed, device_name, interleave, peak_rate, photo_like
+from fast_style.commands.options import add_device
+from fast_style.devices import (
+    Precision,
+    has_native_bf16,
+    keep_freed_memory,
+    resolve_device,
+    resolve_precision,
+)
 from fast_style.networks.transformer import TransformerNet
 
 
@@ -27,17 +37,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of images a run; the network is also timed on all N at once (default: 1)",
     )
+    add_device(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Time the plain network, ours, and ours in bf16, at each size."""
     sizes = [tuple(map(int, size.split("x"))) for size in options.sizes.split(",")]
-    cpu = torch.device("cpu")
+    device = resolve_device(options.device)
     precisions: list[Precision] = ["float32"]
-    if has_native_bf16(cpu):
+    if has_native_bf16(device):
         precisions.append("bf16")
-    peaks = {name: peak_rate(resolve_precision(name, cpu), cpu) for name in precisions}
-    print(f"{torch.get_num_threads()} threads; torch {torch.__version__}; width {options.width}")
+    peaks = {name: peak_rate(resolve_precision(name, device), device) for name in precisions}
+    print(
+        f"{device_name(device)}; {torch.get_num_threads()} threads; torch {torch.__version__}; "
+        f"width {options.width}"
+    )
     for precision, peak in peaks.items():
         print(
             f"peak {precision}: {peak / 1e9:.0f} GFLOP/s (3x3 convolution, 128 channels, 512x512)"
@@ -45,11 +59,11 @@ def run(options: argparse.Namespace) -> int:
     print(f"{'size':>11} {'network':>14} {'ms':>7} {'ratio':>6} {'of peak':>8} {'MB':>6}")
     for width, height in sizes:
         images = (options.batch, options.width, height, width)
-        cases: dict[str, Case] = {"plain": _PlainCase(*images)}
+        cases: dict[str, Case] = {"plain": _PlainCase(images, device)}
         for precision in precisions:
-            cases[f"ours {precision}"] = _OurCase(*images, precision)
+            cases[f"ours {precision}"] = _OurCase(images, device, precision)
         if options.batch > 1:
-            cases["one batch"] = _BatchCase(*images)
+            cases["one batch"] = _BatchCase(images, device)
         results = interleave(cases, options.runs)
         plain = results["plain"].seconds / options.batch
         for name, timing in results.items():
@@ -65,38 +79,40 @@ def run(options: argparse.Namespace) -> int:
 
 
 class _PlainCase:
-    def __init__(self, count: int, channels: int, height: int, width: int) -> None:
-        self.count, self.channels, self.height, self.width = count, channels, height, width
+    def __init__(self, images: tuple[int, int, int, int], device: torch.device) -> None:
+        self.count, self.channels, self.height, self.width = images
+        self.device = device
 
     def __call__(self) -> Timed:
-        network = PlainTransformerNet(_network(self.channels)).eval()
+        network = PlainTransformerNet(_network(self.channels)).eval().to(self.device)
         image = photo_like(self.height, self.width)[None]
 
         def forward() -> None:
             with torch.no_grad():
                 for _ in range(self.count):
-                    network(image)
+                    network(image.to(self.device)).cpu()
 
         return forward
 
 
 class _OurCase(_PlainCase):
     def __init__(
-        self, count: int, channels: int, height: int, width: int, precision: Precision
+        self, images: tuple[int, int, int, int], device: torch.device, precision: Precision
     ) -> None:
-        super().__init__(count, channels, height, width)
+        super().__init__(images, device)
         self.precision = precision
 
     def __call__(self) -> Timed:
         from fast_style.stylization import Stylizer
 
         keep_freed_memory(up_to=32 << 20)  # as scripts/stylize.py does
-        stylizer = Stylizer(_network(self.channels), precision=self.precision, device="cpu")
+        network, device = _network(self.channels), str(self.device)
+        stylizer = Stylizer(network, precision=self.precision, device=device)
         image = photo_like(self.height, self.width)
 
         def forward() -> None:
             for _ in range(self.count):
-                stylizer(image)
+                stylizer(image).cpu()
 
         return forward
 
@@ -104,12 +120,12 @@ class _OurCase(_PlainCase):
 class _BatchCase(_PlainCase):
     def __call__(self) -> Timed:
         keep_freed_memory()
-        network = _network(self.channels).eval()
+        network = _network(self.channels).eval().to(self.device)
         images = photo_like(self.height, self.width).repeat(self.count, 1, 1, 1)
 
         def forward() -> None:
             with torch.no_grad():
-                network(images)
+                network(images.to(self.device)).cpu()
 
         return forward
 

@@ -16,7 +16,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """A case's median seconds, the growth of its peak memory in bytes, and its parts' seconds."""
+    """A case's median seconds, its memory in bytes, and its parts' seconds.
+
+    Memory is the most that was in use on a GPU, or the growth of the process's peak on a CPU.
+    """
 
     seconds: float
     memory: int
@@ -59,9 +62,14 @@ def peak_rate(dtype: torch.dtype, device: torch.device) -> float:
 
 
 def wait(device: torch.device) -> None:
-    """Wait until a GPU has finished its work; a CPU has."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    """Wait until an accelerator has finished its work; a CPU has."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def interleave(cases: Mapping[str, Case], runs: int) -> dict[str, Timing]:
@@ -102,7 +110,15 @@ def _serve(pipe: Connection, case: Case) -> None:
         while pipe.recv():
             start = time.perf_counter()
             parts = function()
-            pipe.send((time.perf_counter() - start, _resident("VmHWM") - base, parts or {}))
+            pipe.send((time.perf_counter() - start, _memory(base), parts or {}))
+
+
+def _memory(base: int) -> int:
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated()
+    if torch.backends.mps.is_available() and torch.mps.driver_allocated_memory():
+        return torch.mps.driver_allocated_memory()
+    return _resident("VmHWM") - base
 
 
 def _resident(field: str) -> int:

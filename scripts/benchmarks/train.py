@@ -6,10 +6,12 @@ is `train_step`, with the allocator set as scripts/train.py sets it.
 """
 
 import argparse
+import copy
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from benchmarks.plain import PlainTransformerNet
 from benchmarks.timing import (
     Timed,
     Timing,
+    device_name,
     interleave,
     peak_rate,
     photo_like,
@@ -64,6 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--width", type=int, default=32, help="width of the network (default: 32)")
     add_device(parser)
     parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="time our loop compiled as well, without its compiling (default: only as it is)",
+    )
+    parser.add_argument(
         "--no-plain", action="store_true", help="leave out the plain loop (default: time both)"
     )
 
@@ -71,12 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Time whole steps, then steps in parts."""
     device = resolve_device(options.device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     precisions: list[Precision] = ["float32"]
     if has_native_bf16(device):
         precisions.append("bf16")
     peaks = {p: peak_rate(resolve_precision(p, device), device) for p in precisions}
-    print(f"{name}; {torch.get_num_threads()} threads; torch {torch.__version__}")
+    print(f"{device_name(device)}; {torch.get_num_threads()} threads; torch {torch.__version__}")
     for precision, peak in peaks.items():
         print(f"peak {precision}: {peak / 1e12:.2f} TFLOP/s (3x3 convolution, 128 channels)")
     for batch_size in map(int, options.batch_size.split(",")):
@@ -86,11 +93,15 @@ def run(options: argparse.Namespace) -> int:
             cases["plain"] = _Case(shape, device, "float32", plain=True)
         for precision in precisions:
             cases[f"ours {precision}"] = _Case(shape, device, precision, plain=False)
+            if options.compile:
+                cases[f"{precision} compiled"] = _Case(
+                    shape, device, precision, plain=False, compiled=True
+                )
         print(f"\nbatch {batch_size}, {options.size}x{options.size}, width {options.width}")
         _print_steps(cases, interleave(cases, options.runs), peaks)
         with tempfile.TemporaryDirectory() as scratch:
             photos = write_photos(Path(scratch, "photos"), batch_size)
-            parts = {name: _InParts(case, photos) for name, case in cases.items()}
+            parts = {n: _InParts(case, photos) for n, case in cases.items() if not case.compiled}
             _print_parts(interleave(parts, options.runs))
     return 0
 
@@ -123,6 +134,13 @@ class _Loop:
             dtype=self.dtype,
             scaler=self.scaler,
         )
+
+    def compile(self) -> None:
+        """Have the networks compiled at the first step."""
+        self.network = cast(nn.Module, torch.compile(self.network, dynamic=False))
+        criterion = copy.copy(self.criterion)
+        criterion.features = cast(VGGFeatures, torch.compile(criterion.features, dynamic=False))
+        self.criterion = criterion
 
     def stylize(self, content: Tensor) -> Tensor:
         with autocast(self.device, self.dtype):
@@ -196,9 +214,16 @@ class _Case:
     """Ours, or the plain loop, built in the process that runs it; the function is one step."""
 
     def __init__(
-        self, shape: tuple[int, int, int], device: torch.device, precision: Precision, plain: bool
+        self,
+        shape: tuple[int, int, int],
+        device: torch.device,
+        precision: Precision,
+        *,
+        plain: bool,
+        compiled: bool = False,
     ) -> None:
         self.shape, self.device, self.precision, self.plain = shape, device, precision, plain
+        self.compiled = compiled
 
     def build(self) -> tuple[_Loop, Tensor]:
         batch_size, size, width = self.shape
@@ -215,6 +240,8 @@ class _Case:
 
     def __call__(self) -> Timed:
         loop, content = self.build()
+        if self.compiled:
+            loop.compile()
 
         def step() -> None:
             loop.step(content)

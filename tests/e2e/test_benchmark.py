@@ -14,11 +14,15 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
     [
         (
             "data --runs 1 --images 8 --size 32 --workers 1",
-            ("640x480", "usual", "ours, cached", "ours, loader, 1 workers", "images/s"),
+            ("640x480", "usual", "decoded", "ours, cached", "ours, loader, 1 workers", "images/s"),
         ),
         (
-            "stylize --runs 1 --sizes 33x32 --width 2 --batch 2",
+            "stylize --runs 1 --sizes 33x32 --width 2 --batch 2 --device cpu",
             ("33x32", "plain", "ours float32", "one batch", "of peak"),
+        ),
+        (
+            "scale --workers 1,3 --photos 8 --compute 0.01 --latency 0.005 --listed 50",
+            ("listing and names", "what is finished", "report and manifest", "of linear"),
         ),
         (
             "train --runs 1 --size 16 --batch-size 2 --width 2 --device cpu",
@@ -32,3 +36,49 @@ def test_a_benchmark_prints_its_table(arguments: str, rows: tuple[str, ...]) -> 
     assert result.returncode == 0, result.stderr
     for row in rows:
         assert row in result.stdout
+
+
+def test_a_machine_without_a_card_is_told_in_a_line() -> None:
+    for options in ([], ["--device", "cpu"]):
+        result = processes.run([sys.executable, str(SCRIPT), "gpu", *options])
+        assert result.returncode == 2
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: the checks need a card: ")
+
+
+@pytest.mark.slow
+def test_the_checks_of_a_card_pass_on_a_cpu_in_small() -> None:
+    command = [sys.executable, str(SCRIPT), "gpu", "--device", "cpu", "--small"]
+    result = processes.run(command, timeout=400)
+    assert result.returncode == 0, result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[-1] == "not as expected: 0"
+    verdicts = {line.split("|")[1].strip(): line[:3] for line in lines if line.count("|") >= 3}
+    for check in ("training runs", "its losses", "losses beside the CPU's, float32", "kill -9"):
+        assert verdicts[check] == "yes", result.stdout
+    for check in ("waits in an update", "out of memory", "compiled", "eager, batch 2"):
+        assert verdicts[check] == "   ", result.stdout
+
+
+def test_a_check_that_fails_is_a_row_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import gpu, main
+    from benchmarks.workshop import Row
+
+    def wrong(workshop: object) -> list[Row]:
+        return [Row(check="speed", expected="fast", seen="slow", is_right=False)]
+
+    def broken(workshop: object) -> list[Row]:
+        raise RuntimeError("CUDA error:\nan illegal address")
+
+    checks = {"wrong": wrong, "broken": broken}
+    monkeypatch.setattr(gpu, "CHECKS", checks)
+    monkeypatch.setattr(gpu, "Workshop", lambda *_: None)
+    assert main(["gpu", "--device", "cpu", "--small"]) == 1
+    printed = capsys.readouterr().out
+    assert "NO  | speed" in printed
+    assert "RuntimeError: CUDA error: an illegal address" in printed
+    assert printed.endswith("not as expected: 2\n")
+    assert main(["gpu", "--device", "cpu", "--small", "--minutes", "0"]) == 0
+    assert capsys.readouterr().out.count("no time was left") == 2

@@ -50,6 +50,27 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+# The process of rank 1 computes wrongly: its weights are others after step 3.
+OTHER_WEIGHTS_DRIVER = """
+import os, sys
+import torch
+from fast_style.commands.train import main
+from fast_style.training.trainee import Trainee
+
+honest = Trainee.update
+
+def update(trainee, content):
+    result = honest(trainee, content)
+    if (os.environ["RANK"], trainee.step) == ("1", 3):
+        with torch.no_grad():
+            trainee.network.head.bias[0] += 1e-6
+    return result
+
+Trainee.update = update
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 class Job:
     """One process, or torchrun with several; it is ended with the test."""
 
@@ -233,6 +254,18 @@ def test_all_go_back_when_one_meets_nan(start: Start, tmp_path: Path) -> None:
     state = load_state(find_states(tmp_path / "run")[-1])
     assert (state["last_fault"], state["learning_rate_scale"]) == (5, 0.5)
     assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+def test_processes_with_other_weights_save_nothing_and_say_so(start: Start, tmp_path: Path) -> None:
+    driver = tmp_path / "driver.py"
+    driver.write_text(OTHER_WEIGHTS_DRIVER)
+    job = start(2, script=driver)
+    assert job.wait() != 0
+    said = (
+        "error: after step 4 process 1 has other weights than process 0, so that nothing was saved"
+    )
+    assert job.stderr.count(said) == 1
+    assert newest_step(tmp_path / "run") == 0
 
 
 @pytest.mark.parametrize(

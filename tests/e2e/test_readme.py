@@ -98,6 +98,11 @@ NOT_RUN = {
         "tests/unit/test_report_card.py does"
     ),
     "fast-style export --model wave -o wave.onnx": "tests/unit/test_export_onnx.py does",
+    "make web": "tests/web does",
+    "fast-style serve": "tests/unit/test_serving.py does",
+    "fast-style stylize --model wave s3://bucket/in/ -o s3://bucket/out/ --ray auto": (
+        "tests/e2e/test_object_store.py and test_ray.py do"
+    ),
     "fast-style stylize --model wave photos/ -o out/ --mask masks/": (
         "tests/unit/test_masks.py does"
     ),

@@ -1,7 +1,6 @@
 import hashlib
 import logging
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -361,6 +360,7 @@ def test_a_disk_without_room_is_told_before_anything_is_decoded(
 
 
 def test_a_disk_that_becomes_full_leaves_nothing(paths: list[Path], folder: Path) -> None:
+    resource = pytest.importorskip("resource")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:

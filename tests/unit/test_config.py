@@ -52,7 +52,7 @@ def test_the_repository_ships_the_canonical_and_the_quickstart_config() -> None:
 def test_defaults_are_those_of_the_design() -> None:
     config = config_from_dict(MINIMAL)
     assert config.loss.network == "vgg16"
-    assert config.loss.content_layers == {"relu3_3": 1.0}
+    assert config.loss.content_layers == {"relu2_2": 1, "relu3_3": 1}
     assert config.loss.style_layers == {"relu1_2": 1, "relu2_2": 2, "relu3_3": 2, "relu4_3": 0.5}
     assert (config.loss.strength, config.loss.tv_weight) == (1, 0.1)
     assert config.loss.padding == "replicate"

@@ -17,6 +17,8 @@ from fast_style.stylization import Stylizer
 onnx = pytest.importorskip("onnx", reason="pip install 'fast-style[export]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="pip install 'fast-style[export]'")
 
+from benchmarks.textbook import textbook_bytes  # noqa: E402
+
 from fast_style.export.gate import (  # noqa: E402
     ParityError,
     Tolerance,
@@ -205,6 +207,12 @@ def test_the_gate_refuses_nan() -> None:
 def test_an_impossible_form_is_named(wrong: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         GraphForm(**wrong)
+
+
+def test_the_textbooks_graph_that_ours_is_compared_with_is_the_network_too() -> None:
+    net, form = network(), GraphForm()
+    run = onnxruntime_session(textbook_bytes(net))
+    check_parity(run, net, form, shapes=[(1, 64, 48), (3, 32, 36)])
 
 
 def patch_network() -> PatchNet:

@@ -14,6 +14,7 @@ from synthetic import photo
 from fast_style.checkpoints.files import save_model
 from fast_style.commands import main
 from fast_style.errors import UserError
+from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer
 
@@ -59,6 +60,11 @@ def test_the_strips_change_nothing() -> None:
 
 def test_the_chain_is_the_same_each_time() -> None:
     assert stage_bytes(network()) == stage_bytes(network())
+
+
+def test_a_network_of_the_fast_family_has_no_chain() -> None:
+    with pytest.raises(UserError, match="fast family has no stages: export it whole"):
+        stage_bytes(PatchNet(4, 1))
 
 
 def test_a_network_with_transposed_convolutions_has_no_chain(

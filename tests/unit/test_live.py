@@ -23,8 +23,9 @@ from fast_style.video.clips import VideoError
 from fast_style.video.live import Newest, Shown, run_live
 from fast_style.video.live_input import PatternInput, open_live
 from fast_style.video.live_looks import Looks
-from fast_style.video.live_output import DeviceOutput, FileOutput, WindowOutput
+from fast_style.video.live_output import DeviceOutput, FileOutput
 from fast_style.video.live_sizes import Sizes
+from fast_style.video.live_window import WindowOutput
 
 EVENTS = pygame.event
 
@@ -128,10 +129,9 @@ def test_a_fast_camera_and_a_slow_network_show_no_old_frames(
 
 def test_the_last_frame_is_shown_and_then_it_ends(models: list[Path]) -> None:
     output = Collector()
-    report = run_live(Ticking(5, 20), output, Looks(models, strength=0), sizes=fixed())
+    run_live(Ticking(5, 20), output, Looks(models, strength=0), sizes=fixed())
     assert output.shown[-1].number == 5
     assert int(output.shown[-1].pixels.max()) == 4  # at a strength of 0 the photo itself
-    assert report.problem == ""
 
 
 def test_what_goes_wrong_while_reading_ends_the_run(models: list[Path]) -> None:
@@ -298,6 +298,8 @@ def test_the_command_writes_a_file_of_the_test_pattern(
     assert len(frames) >= 3
     assert frames[0].shape == (90, 160, 3)
     said = capsys.readouterr().err
+    assert main(["live", *arguments]) == 2
+    assert "is there already, and is not overwritten" in capsys.readouterr().err
     assert "frames/s" in said
     assert "one   strength 1.0" in said
 
@@ -323,6 +325,7 @@ def test_the_command_opens_a_window_and_saves_on_a_key(
     said = capsys.readouterr()
     assert said.out == f"{saved.name}\n"
     assert "two   strength 1.0" in said.err
+    assert said.err.startswith("n, right: next style; ")
     with Image.open(saved) as picture:
         assert picture.size == (64, 48)
 

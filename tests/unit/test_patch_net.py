@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -177,9 +178,29 @@ def test_its_program_and_its_safetensors_give_its_picture(tmp_path: Path) -> Non
     output.parent.mkdir()
     assert main(["export", "--model", str(path), "-o", str(output)]) == 0
     assert type(load_model(output).network) is PatchNet
+    assert "kind patch, width 4, 2 residual blocks" in (output.parent / "README.md").read_text()
     for size in ((1, 3, 5, 7), (2, 3, 40, 33)):
         image = torch.rand(size)
         with torch.no_grad():
             picture = ExportableNet(net)(image)
         assert (picture - stylizer(image)).abs().max() <= 0.02 / 255
         assert torch.equal(Stylizer(output, device="cpu")(image), stylizer(image))
+
+
+def test_its_export_in_strips_is_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install 'fast-style[export]'")
+    path, output = save_model(tmp_path / "fast.pth", network()), tmp_path / "fast.onnx"
+    assert main(["export", "--model", str(path), "-o", str(output), "--strips"]) == 2
+    assert "a network of kind patch has no stages: export it whole" in capsys.readouterr().err
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("wrap", ["x", "xy"])
+def test_a_picture_that_goes_around_may_be_rolled(wrap: Literal["x", "xy"]) -> None:
+    engine, image = StreamingTransformer(network(), wrap=wrap), torch.rand(3, 48, 64)
+    shift, axes = ((8, 20), (1, 2)) if wrap == "xy" else ((20,), (2,))
+    picture = whole(engine, image)
+    rolled = whole(engine, image.roll(shift, axes)).roll([-one for one in shift], axes)
+    assert (rolled - picture).abs().max() <= 1e-4 * picture.std()

@@ -45,7 +45,7 @@ def test_the_reference_has_the_keys_of_a_config_and_their_defaults() -> None:
     found = {entry.key: entry.default for entry in entries(Config)}
     assert set(found) == known | set(layers)
     assert found["style.image"] == "none"
-    assert found["loss.content_layers"] == "{relu3_3: 1.0}"
+    assert found["loss.content_layers"] == "{relu2_2: 1.0, relu3_3: 1.0}"
     assert found["training.seed"] == "0"
 
 

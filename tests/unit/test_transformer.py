@@ -7,13 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from fast_style.networks import transformer
 from fast_style.networks.transformer import (
     TransformerNet,
+    Upsampling,
     conv2d_two_by_two,
     pad_to_stride,
     reflect,
     replicate_one,
     upsample_conv2d,
+    upsample_kernel,
 )
 
 KEYS_AND_SHAPES = {
@@ -234,6 +237,28 @@ def test_conv2d_two_by_two_equals_torchs_convolution(bias: bool, kernel_size: in
     offset = torch.randn(3) if bias else None
     expected = F.conv2d(x, weight, offset)
     torch.testing.assert_close(conv2d_two_by_two(x, weight, offset), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("upsampling", ["nearest", "transposed"])
+def test_the_kernel_that_a_gpu_computes_is_the_cpus(upsampling: Upsampling) -> None:
+    weight = torch.randn(6, 5, 3, 3)
+    found = transformer._upsample_kernel_on_device(weight, upsampling)
+    torch.testing.assert_close(found, upsample_kernel(weight, upsampling), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("mode", "padding"), [("reflect", 1), ("reflect", 4), ("replicate", 1)])
+def test_padding_pixels_as_a_volume_is_padding_the_image(mode: str, padding: int) -> None:
+    x = torch.randn(2, 5, 9, 11).contiguous(memory_format=torch.channels_last).requires_grad_()
+    results = []
+    for padded in (
+        transformer._pad_pixels(x, padding, mode),
+        F.pad(x, (padding,) * 4, mode=mode),
+    ):
+        assert padded.is_contiguous(memory_format=torch.channels_last)
+        results.append((padded, torch.autograd.grad(padded.square().sum(), x)[0]))
+    (ours, our_gradient), (theirs, their_gradient) = results
+    assert torch.equal(ours, theirs)
+    torch.testing.assert_close(our_gradient, their_gradient)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fast_style.commands.train import _timed_pace
 from fast_style.config import Config
 from fast_style.data import content_batches
+from fast_style.data.photos import Skipped
 from fast_style.training.inputs import prepare
 from fast_style.training.trainee import Trainee
 from fast_style.training.usage import flops_per_pixel, peak_flops, peak_memory
@@ -75,6 +76,6 @@ def test_a_dry_run_loads_photos_as_the_run_does(
 
     monkeypatch.setattr("fast_style.commands.train.content_batches", spy)
     config = tiny_config({"data.workers": "auto"})
-    pace = _timed_pace(config, prepare(config, device="cpu"))
+    pace = _timed_pace(config, prepare(config, device="cpu"), Skipped())
     assert asked == [2]
     assert pace.is_known

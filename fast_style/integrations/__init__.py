@@ -1,0 +1,1 @@
+"""Doors into engines of other projects."""

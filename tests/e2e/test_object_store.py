@@ -1,0 +1,152 @@
+"""Photos, pictures, models and runs in an S3 server on this machine, as a user has them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import processes
+import pytest
+import torch
+from synthetic import photo, tiny_config_data, write_photos
+
+from fast_style.checkpoints.files import save_model
+from fast_style.config import config_from_dict
+from fast_style.networks.transformer import TransformerNet
+from fast_style.training import train
+
+boto3 = pytest.importorskip("boto3")
+pytest.importorskip("moto", reason="pip install 'moto[server]'")
+pytest.importorskip("s3fs", reason="pip install 'fast-style[remote]'")
+
+SECRET = "do-not-show-this-secret"
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    """An S3 server with an empty bucket, and what programs have to know of it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.1)
+    yield {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "somebody",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def bucket(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """The bucket `photos`, empty, as another program sees it."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    resource = boto3.resource("s3", endpoint_url=environment["AWS_ENDPOINT_URL"])
+    bucket = resource.Bucket("photos")
+    bucket.create()
+    yield bucket
+    bucket.objects.all().delete()
+    bucket.delete()
+
+
+def run(*arguments: object, cwd: Path, code: int = 0) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "fast_style", *map(str, arguments)]
+    result = processes.run(command, cwd=cwd, env=dict(os.environ))
+    assert result.returncode == code, result.stderr
+    assert SECRET not in result.stdout + result.stderr
+    return result
+
+
+def test_a_bucket_is_stylized_to_the_bytes_of_a_folder_and_goes_on(
+    bucket: object, tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    model = save_model(tmp_path / "wave.pth", tiny_network)
+    bucket.upload_file(str(model), "models/wave.pth")
+    (tmp_path / "in").mkdir()
+    for seed in range(4):
+        photo(seed, 16, 20).save(tmp_path / f"in/{seed}.jpg")
+        bucket.upload_file(str(tmp_path / f"in/{seed}.jpg"), f"in/{seed}.jpg")
+    bucket.put_object(Key="in/bad.jpg", Body=b"nothing")
+    run("stylize", "--model", "wave.pth", "in", "-o", "out", cwd=tmp_path)
+    far = ("stylize", "--model", "s3://photos/models/wave.pth", "s3://photos/in/")
+    to = ("-o", "s3://photos/out/", "--manifest", "m.json")
+    result = run(*far, *to, cwd=tmp_path, code=1)
+    assert "error: s3://photos/in/bad.jpg: " in result.stderr
+    made = {
+        o.key: o.get()["Body"].read()
+        for o in bucket.objects.filter(Prefix="out/")
+        if ".fast-style" not in o.key
+    }
+    plain = {f"out/{path.name}": path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    assert made == plain
+    manifest = (tmp_path / "m.json").read_text()
+    assert SECRET not in manifest
+    assert len([json.loads(line) for line in manifest.splitlines()]) == 5
+    bucket.delete_objects(Delete={"Objects": [{"Key": "out/2.wave.jpg"}, {"Key": "in/bad.jpg"}]})
+    result = run(*far, *to, cwd=tmp_path)
+    assert "1 stylized, 3 already there, skipped" in result.stderr
+    assert {o.key for o in bucket.objects.filter(Prefix="out/")} > set(plain)
+
+
+def test_a_bucket_that_is_not_there_is_one_line(
+    bucket: object, tmp_path: Path, tiny_network: TransformerNet
+) -> None:
+    save_model(tmp_path / "wave.pth", tiny_network)
+    result = run(
+        *("stylize", "--model", "wave.pth", "s3://nowhere/in/", "-o", "out"), cwd=tmp_path, code=2
+    )
+    assert result.stderr.startswith("error: s3://nowhere/in: holds no images")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_training_from_shards_in_a_bucket_goes_on_elsewhere_with_the_bits_of_a_folders(
+    bucket: object,
+    tmp_path: Path,
+    vgg_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    photos = write_photos(tmp_path / "photos", 6)
+    with tarfile.open(tmp_path / "0.tar", "w") as tar:
+        for path in photos:
+            tar.add(path, path.name)
+    bucket.upload_file(str(tmp_path / "0.tar"), "shards/0.tar")
+    style = tmp_path / "photos/photo-000.png"
+    data = tiny_config_data(photos=tmp_path / "photos", style=style, weights=vgg_file)
+    whole = train(config_from_dict(data), tmp_path / "whole", device="cpu")
+    data["data"].update(train="s3://photos/shards/", workers=1)
+    stops = iter([False] * 7 + [True])
+    for machine, stop in (("one", lambda: next(stops)), ("two", lambda: False)):
+        (tmp_path / machine).mkdir()
+        monkeypatch.chdir(tmp_path / machine)
+        config = config_from_dict(data)
+        result = train(config, "s3://photos/run/", device="cpu", should_stop=stop)
+        assert result.finished == (machine == "two")
+    assert "shards/fast-style-index.json" in {o.key for o in bucket.objects.all()}
+    bucket.download_file(f"run/{config.name}.pth", str(tmp_path / "far.pth"))
+    assert SECRET.encode() not in (tmp_path / "far.pth").read_bytes()
+    assert SECRET not in caplog.text
+    weights = [
+        torch.load(path, weights_only=True)["weights"]
+        for path in (whole.model, tmp_path / "far.pth")
+    ]
+    for key, value in weights[0].items():
+        assert torch.equal(weights[1][key], value)
