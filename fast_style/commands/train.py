@@ -51,7 +51,10 @@ _TIMED_AHEAD = 20
 _LONG = 3600
 _SHIPPED_START = "wave"
 _SHORT_MINUTES = 10
-_LESS_MEMORY = "lower training.batch_size or training.image_size (--set KEY=VALUE)"
+_LESS_MEMORY = (
+    "raise training.accumulate, or lower training.batch_size or training.image_size "
+    "(--set KEY=VALUE)"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
