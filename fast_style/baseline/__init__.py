@@ -1,1 +1,1 @@
-"""The optimisation baseline (Gatys et al. 2015), on training's objective."""
+"""The optimisation baseline (Gatys et al. 2016), on training's objective."""
