@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Each of the tests' processes loads PyTorch, and takes a core and a gigabyte.
-WORKERS ?= 2
+# Each of the tests' processes loads PyTorch, and takes a core and a gigabyte; one of them mostly
+# waits for the programs that it started.
+WORKERS ?= 3
 PHOTO ?= $(shell $(BIN)/python -c "import importlib.util as u, pathlib as p; print(p.Path(u.find_spec('skimage').origin).parent / 'data' / 'astronaut.png')")
 
 .PHONY: demo test test-fast check docs web clean

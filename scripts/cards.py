@@ -56,7 +56,7 @@ def _card(path: Path) -> Iterator[str]:
     entry = describe(path)
     config = load_model(path).metadata.get("config") or {}
     rows = {
-        "style": _style(str(entry["style_image"] or "")),
+        "style": "; ".join(map(_style, entry["style_images"] or [""])),
         "network": f"width {entry['width']}, {entry['num_residual_blocks']} residual blocks, "
         f"{entry['bytes'] / 1e6:.1f} MB",
         "training": _training(entry, flatten(config)),

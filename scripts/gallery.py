@@ -19,7 +19,8 @@ from torch import Tensor
 from fast_style.checkpoints.files import CheckpointError, find_model, load_model, shipped_models
 from fast_style.commands import check_writable, exit_code, run
 from fast_style.commands.options import Parser, add_device, command_parser
-from fast_style.config import ConfigError, flatten
+from fast_style.config import ConfigError
+from fast_style.config.style_names import named_styles
 from fast_style.data.photos import DataError, Skipped, find_images
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
@@ -234,8 +235,8 @@ def _title(stem: str) -> str:
 
 
 def _style(model: Path, folder: Path | None) -> _Style:
-    config = flatten(load_model(model).metadata.get("config") or {})
-    named = config.get("style.image")
+    shares = named_styles(load_model(model).metadata.get("config"))
+    named = max(shares, key=shares.__getitem__, default=None)  # of several, the one that counts
     places = [Path(named)] if named else []
     if folder and named:
         places.insert(0, folder / Path(named).name)

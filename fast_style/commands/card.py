@@ -12,7 +12,8 @@ from torch import Tensor
 
 from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
 from fast_style.commands import check_writable, exit_code
-from fast_style.config import ConfigError
+from fast_style.config import ConfigError, StyleConfig
+from fast_style.config.style_names import styles_text
 from fast_style.data import Skipped, center_crops
 from fast_style.data.photos import below_common_folder, choose, find_images, scan_images
 from fast_style.evaluation.report_card import (
@@ -130,10 +131,17 @@ def _tell_of_other_styles(models: Sequence[Model], names: Sequence[str]) -> None
     styles = [trained_style(model) for model in models]
     judged_by = next(style for style in styles if style)
     for name, style in zip(names, styles, strict=True):
-        if style and style.name != judged_by.name:
+        if style and _mixture(style) != _mixture(judged_by):
             print(
-                f"{name} was trained with {style}: by another style image, style left says little"
+                f"{name} was trained with {styles_text(style.shares)}: by another style image, "
+                "style left says little"
             )
+
+
+def _mixture(style: StyleConfig) -> dict[str, float]:
+    """Return the parts that the style images have, by file name."""
+    whole = sum(style.shares.values())
+    return {path.name: share / whole for path, share in style.shares.items()}
 
 
 def _draw_sheet(
@@ -147,7 +155,7 @@ def _draw_sheet(
     return comparison_sheet(
         [(name, photo, [stylizer(photo) for stylizer in stylizers]) for name, photo in shown],
         columns=[headline(card) for card in cards],
-        styles=[(Path(judged_by.name).name, judged_by.style_image[0].cpu())],
+        styles=[(judged_by.label, judged_by.styles.picture.cpu())],
     )
 
 

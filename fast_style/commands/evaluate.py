@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -28,8 +28,9 @@ from fast_style.commands.options import (
     count,
     counts,
 )
-from fast_style.config import ConfigError, flatten, locate
+from fast_style.config import ConfigError, locate
 from fast_style.config.places import source_of
+from fast_style.config.style_names import named_styles
 from fast_style.data import Skipped, center_crops, read_each
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
@@ -105,8 +106,9 @@ def parser() -> Parser:
     parser.add_argument(
         "--style",
         type=Path,
-        metavar="FILE",
-        help="path of the model's style image (default: the one of its training)",
+        metavar="PATH",
+        help="path of the model's style image, or folder of several (default: those of its "
+        "training)",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write every number to this file (default: none)"
@@ -193,21 +195,22 @@ def _measure_stability(options: argparse.Namespace, path: Path) -> int:
 
 
 def _check_style(model: Model, named: Path | None) -> None:
-    """Raise UserError, with the cure, where the model's style image is not in its place."""
-    config = model.metadata.get("config")
-    image = flatten(config).get("style.image") if isinstance(config, Mapping) else None
-    if named is not None or not isinstance(image, str):
-        return
-    try:
-        is_there = locate(Path(image), key="style.image").exists()
-    except ConfigError:  # a package that is not installed
-        is_there = False
-    if not is_there:
-        page = source_of(Path(image))
-        raise UserError(
-            f"the model's style image, {image}, is not here ({Path.cwd()}): name it with --style"
-            + (f"; {page} says where to get it" if page else "")
-        )
+    """Raise UserError, with the cure, where one of the model's style images is not in its place."""
+    images = named_styles(model.metadata.get("config"))
+    for image in images if named is None else ():
+        try:
+            is_there = locate(Path(image), key="style.image").exists()
+        except ConfigError:  # a package that is not installed
+            is_there = False
+        if not is_there:
+            page = source_of(Path(image))
+            cure = "name it with --style"
+            if len(images) > 1:
+                cure = f"name the folder of all {len(images)} with --style"
+            raise UserError(
+                f"the model's style image, {image}, is not here ({Path.cwd()}): {cure}"
+                + (f"; {page} says where to get it" if page else "")
+            )
 
 
 def _write(

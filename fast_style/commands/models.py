@@ -15,6 +15,7 @@ from fast_style.commands import program, run
 from fast_style.commands.options import Parser, command_parser
 from fast_style.config import flatten
 from fast_style.config.places import config_names
+from fast_style.config.style_names import named_styles, styles_text
 from fast_style.networks.building import DEFAULT_KIND
 
 # Configs of one's own, one YAML a style, beside those that are shipped.
@@ -65,6 +66,7 @@ def describe(path: Path) -> dict[str, Any]:
     """Return the facts that a model's file holds, None for each that it lacks."""
     model = load_model(path)
     config = flatten(_mapping(model.metadata.get("config")))
+    styles = named_styles(model.metadata.get("config"))
     return {
         "name": path.stem,
         "path": str(path),
@@ -75,6 +77,7 @@ def describe(path: Path) -> dict[str, Any]:
         "steps": model.metadata.get("step"),
         "init_from": config.get("training.init_from"),
         "style_image": config.get("style.image"),
+        "style_images": styles or None,
         "data": config.get("data.description") or None,
         "quality": model.metadata.get("quality"),
         "version": model.metadata.get("version"),
@@ -85,7 +88,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each model: its name, style image and size, in columns."""
     rows = [("name", "style image", "size")]
     rows += [
-        (entry["name"], str(entry["style_image"] or "unknown"), _megabytes(entry))
+        (entry["name"], styles_text(entry["style_images"] or {}) or "unknown", _megabytes(entry))
         for entry in entries
     ]
     name, style, _ = (max(map(len, column)) for column in zip(*rows, strict=True))
@@ -114,11 +117,12 @@ def _card(entry: Mapping[str, Any]) -> list[str]:
     steps = "steps unknown" if entry["steps"] is None else f"{entry['steps']:,} steps"
     if entry["init_from"]:
         steps += f" from {entry['init_from']}"
-    style = entry["style_image"] or "unknown"
+    styles = entry["style_images"] or {}
+    title = "style images" if len(styles) > 1 else "style image "
     family = "" if entry["kind"] == DEFAULT_KIND else f"kind {entry['kind']}, "
     return [
         f"{entry['name']}: {family}width {entry['width']}, {_megabytes(entry)}, {steps}",
-        f"    style image  {style}",
+        f"    {title} {styles_text(styles) or 'unknown'}",
         f"    trained on   {entry['data'] or 'photos that the model does not name'}",
         f"    worth        {worth(entry['quality'])}",
     ]

@@ -124,11 +124,12 @@ def check_paths(file: Path, config: "Config") -> None:
     Relative paths begin in the working directory, not in the folder of the YAML.
     """
     here = Path.cwd()
-    paths = [("style.image", config.style.image), ("loss.weights", config.loss.weights)]
+    paths = [(config.style.dotted_key, path) for path in config.style.shares]
+    paths += [("loss.weights", path) for path in (config.loss.weights,) if path]
     paths += [("data.train", path) for path in config.data.train]
     paths += [("data.validation", path) for path in config.data.validation]
     for key, path in paths:
-        if path is None or path.exists():
+        if path.exists():
             continue
         relative = path.relative_to(here) if path.is_relative_to(here) else path
         beside = file.parent / relative

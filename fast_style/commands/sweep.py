@@ -30,6 +30,7 @@ from fast_style.commands.options import (
     count,
 )
 from fast_style.config import find_config, to_dict
+from fast_style.config.style_names import styles_text
 from fast_style.data import Skipped, read_each
 from fast_style.data.photos import choose, find_images, scan_images
 from fast_style.devices import resolve_device
@@ -51,8 +52,8 @@ from fast_style.evaluation.sweep_report import (
 )
 from fast_style.images import load_image, save_image
 from fast_style.stylization.sheets import comparison_sheet
-from fast_style.training.inputs import load_style_image
 from fast_style.training.monitors import TensorBoardMonitor
+from fast_style.training.styles import load_styles
 
 _STEPS = {"optimize": 100, "train": 300}
 # No more are needed to measure loss.strength.
@@ -266,18 +267,19 @@ def _save_sheet(combinations: Sequence[Combination], job: Job, failures: dict[in
         files = pictures_of(combination, job)
         missing = f"failed: {failures[index]}" if index in failures else "not made yet"
         columns.append([load_image(file) if file.exists() else missing for file in files])
-    styles = {
-        c.config.style.image: (c.config.style.image.name, c.config.style.resolved())
-        for c in combinations
-    }
-    chosen = [c.config.style.image for c in combinations] if len(styles) > 1 else list(styles)
+    shares = [tuple(c.config.style.shares.items()) for c in combinations]
+    styles = {key: c.config.style for key, c in zip(shares, combinations, strict=True)}
+    shown = [styles[key] for key in (shares if len(styles) > 1 else styles)]
     sheet = comparison_sheet(
         [
             (path.stem, load_photo(path, job.size), [column[row] for column in columns])
             for row, path in enumerate(job.photos)
         ],
         columns=[combination.settings for combination in combinations],
-        styles=[(styles[image][0], load_style_image(styles[image][1])[0]) for image in chosen],
+        styles=[
+            (styles_text(style.shares, names_only=True), load_styles(style.resolved()).picture)
+            for style in shown
+        ],
     )
     job.folder.mkdir(parents=True, exist_ok=True)
     save_image(sheet, sheet_of(job.folder))

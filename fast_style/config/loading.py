@@ -147,7 +147,10 @@ def build(cls: type[T], data: Any, source: str, key: str = "") -> T:
         no_default = dataclasses.MISSING
         if name not in values and f.default is no_default and f.default_factory is no_default:
             raise ConfigError(f"{source}: {f'{key}.' if key else ''}{name}: is missing")
-    return cls(**values)
+    try:
+        return cls(**values)
+    except ConfigError as error:  # of values that do not go together
+        raise ConfigError(f"{source}: {error}") from None
 
 
 def _keys_named(cls: type, name: str) -> list[str]:
@@ -191,6 +194,8 @@ def _convert(value: Any, hint: Any, source: str, key: str) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_convert(item, arguments[0], source, key) for item in items)
     if origin is not None and issubclass(_runtime(origin), Mapping):
+        if arguments[0] is Path:
+            return _convert_shares(value, source, key)
         return _convert_layers(value, source, key)
     if origin is Literal:
         for choice in arguments:
@@ -252,6 +257,24 @@ def _convert_layers(value: Any, source: str, key: str) -> dict[str, float]:
     return layers
 
 
+def _convert_shares(value: Any, source: str, key: str) -> dict[Path, float]:
+    """Read paths as a mapping of path to share, or as a list of paths with a share of 1."""
+    if not isinstance(value, list | tuple | Mapping | str | Path):
+        raise ConfigError(
+            f"{source}: {key}: is {_describe(value)}, expected paths, as in [a.jpg, b.jpg] or "
+            "{a.jpg: 2, b.jpg: 1}"
+        )
+    shares: dict[Path, float] = {}
+    for item in [value] if isinstance(value, str | Path) else value:
+        path = _convert_scalar(item, Path, source, key)
+        if path in shares:
+            raise ConfigError(f"{source}: {key}: {path}: is named twice: give it a larger share")
+        share = value[item] if isinstance(value, Mapping) else 1.0
+        shares[path] = _convert_scalar(share, float, source, f"{key}.{path}")
+        _check_bounds(shares[path], (0, math.inf, False), f"{source}: {key}.{path}")
+    return shares
+
+
 def _check_bounds(value: float, bounds: tuple[float, float, bool], where: str) -> None:
     minimum, maximum, above = bounds
     if value < minimum or value > maximum or (above and value == minimum):
@@ -285,7 +308,9 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, tuple):
         return [plain(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return {plain(name): plain(item) for name, item in value.items()}
+    return value
 
 
 def _runtime(origin: Any) -> type:

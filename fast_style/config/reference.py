@@ -126,6 +126,8 @@ def _kind(hint: Any) -> str:
         return f"{', '.join(words[:-1])} or {words[-1]}"
     if _is_list(hint):
         return f"{NOUNS[arguments[0]]} or a list of these"
+    if origin is not None and issubclass(origin, Mapping) and arguments[0] is Path:
+        return "a list of paths, or a mapping of them to shares from 0 on"
     if origin is not None and issubclass(origin, Mapping):
         return "layer names, or a mapping of them to weights from 0 on"
     return NOUNS[hint]

@@ -36,7 +36,7 @@ def key(
     """
     metadata = {"doc": doc, "source": source}
     if factory is not None:
-        return field(default_factory=factory, metadata=metadata)
+        return field(default_factory=factory, metadata=metadata, hash=False)  # a mapping has none
     return field(default=default, metadata=metadata)
 
 
@@ -56,9 +56,18 @@ def number(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StyleConfig:
-    """The style image, and the size at which its statistics are taken."""
+    """The style image, or several, and the size at which their statistics are taken."""
 
-    image: Path = key(doc="The style image's file, or package:NAME/... for one inside a package.")
+    image: Path | None = key(
+        None,
+        doc="The style image's file, or package:NAME/... for one inside a package. It must be "
+        "given, or else `images`.",
+    )
+    images: Mapping[Path, float] = key(
+        factory=dict,
+        doc="Several style images instead of `image`, as {a.jpg: 2, b.jpg: 1}: the style is the "
+        "average of their statistics in these shares.",
+    )
     size: int = number(
         512,
         0,
@@ -66,9 +75,39 @@ class StyleConfig:
         "the strokes: a smaller image gives finer ones. 0 keeps the file's size.",
     )
 
+    def __post_init__(self) -> None:
+        if self.image is None and not self.images:
+            raise ConfigError(
+                "style.image: is missing: name one picture there, or several as style.images, "
+                "{a.jpg: 2, b.jpg: 1}"
+            )
+        if self.image is not None and self.images:
+            raise ConfigError(
+                f"style.image: {self.image}: is given beside style.images: remove one of them, or "
+                "add the picture to style.images with its share"
+            )
+        if self.images and not any(self.images.values()):
+            raise ConfigError("style.images: all shares are 0: give a picture one above 0")
+
+    @property
+    def shares(self) -> dict[Path, float]:
+        """The style images, one or several, with the share of each."""
+        return dict(self.images) if self.image is None else {self.image: 1.0}
+
+    @property
+    def dotted_key(self) -> str:
+        """The dotted key that names them."""
+        return "style.images" if self.image is None else "style.image"
+
     def resolved(self) -> "StyleConfig":
-        """Return the same with the path of the file itself (see `Config.resolved`)."""
-        return dataclasses.replace(self, image=locate(self.image, key="style.image"))
+        """Return the same with the paths of the files themselves (see `Config.resolved`)."""
+        if self.image is not None:
+            return dataclasses.replace(self, image=locate(self.image, key=self.dotted_key))
+        images: dict[Path, float] = {}
+        for path, share in self.images.items():
+            found = locate(path, key=self.dotted_key)
+            images[found] = images.get(found, 0.0) + share  # two ways to one file
+        return dataclasses.replace(self, images=images)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

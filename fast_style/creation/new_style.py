@@ -25,6 +25,7 @@ from fast_style.config import (
     config_from_dict,
     load_config,
 )
+from fast_style.config.style_names import styles_text
 from fast_style.data import center_crops
 from fast_style.data.photos import choose
 from fast_style.evaluation.sweep import load_photo
@@ -35,12 +36,9 @@ from fast_style.objective.losses import Losses, PerceptualLoss
 from fast_style.objective.weights import find_weights
 from fast_style.stylization import Stylizer
 from fast_style.stylization.sheets import comparison_sheet, contact_sheet
-from fast_style.training.inputs import (
-    initial_network,
-    load_style_image,
-    style_objective,
-)
+from fast_style.training.inputs import initial_network
 from fast_style.training.schedule import work_after
+from fast_style.training.styles import load_style_image, load_styles, style_objective
 from fast_style.training.trainee import train_step
 
 # A style begins with a shipped model's network: this one's, until the nearest is known.
@@ -196,7 +194,7 @@ def _style_size(picture: Path) -> int:
 def _check_wish(wish: Wish, config: Config, file: Path) -> None:
     """Raise ConfigError where a YAML that is there says other than the command."""
     differences = {
-        "style.image": (config.style.image, wish.picture),
+        "style.image": (config.style.image or tuple(config.style.shares), wish.picture),
         "data.train": (config.data.train, wish.photos),
         "loss.strength": (config.loss.strength, wish.strength),
         "training.image_size": (config.training.image_size, wish.image_size),
@@ -231,10 +229,10 @@ def objective_of(
     """Build the objective that the training will have. Raises ConfigError and WeightsError."""
     config = config.resolved()
     features = build_features(config.loss, on)
-    style = load_style_image(config.style).to(on)
+    styles = load_styles(config.style).to(on)
     crops = center_crops(held_out, config.training.image_size)
     content = to_float(torch.stack([*crops.values()]).to(on))
-    return style_objective(config, features, style, content=content)
+    return style_objective(config, features, styles, content=content)
 
 
 def estimate(
@@ -296,7 +294,7 @@ def draw_strengths(
     sheet = comparison_sheet(
         [(path.stem, photo, pictures)],
         columns=[(f"strength {factor * strength:g}",) for factor in _FACTORS],
-        styles=[(config.style.image.name, style[0])],
+        styles=[(styles_text(config.style.shares, names_only=True), style[0])],
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     save_image(sheet, output)

@@ -20,14 +20,15 @@ from torch import Tensor
 
 from fast_style.baseline.optimization import optimize_image
 from fast_style.checkpoints.files import Model
-from fast_style.config import ConfigError, OptimizationConfig, config_from_stored
+from fast_style.config import ConfigError, OptimizationConfig, StyleConfig, config_from_stored
+from fast_style.config.style_names import styles_text
 from fast_style.data import center_crop
 from fast_style.devices import resolve_device, tf32
 from fast_style.images import to_float
 from fast_style.networks.transformer import TransformerNet
 from fast_style.objective.building import build_features
 from fast_style.objective.losses import Losses, PerceptualLoss
-from fast_style.training.inputs import load_style_image, style_objective
+from fast_style.training.styles import load_styles, style_objective
 
 # The numbers of optimisation steps in the paper's table 1.
 TABLE_STEPS = (100, 500)
@@ -136,20 +137,38 @@ def training_objective(
 ) -> PerceptualLoss:
     """Rebuild the objective that a model was trained with, from the config in its metadata.
 
-    `style_image` is where that style image lies now, if it moved. Raises ConfigError and
-    WeightsError.
+    `style_image` is where that style image lies now, if it moved, or the folder of several. Raises
+    ConfigError and WeightsError.
     """
     data = model.metadata.get("config")
     if not data:
         raise ConfigError("the model's metadata holds no config, so its objective is unknown")
     config = config_from_stored(data, source="the model's config")
     if style_image:
-        config = replace(config, style=replace(config.style, image=style_image))
+        config = replace(config, style=moved(config.style, style_image))
     # The photos that it was trained on are another machine's.
     config = replace(config, style=config.style.resolved(), loss=config.loss.resolved())
     on = resolve_device(device)
-    style = load_style_image(config.style).to(on)
-    return style_objective(config, build_features(config.loss, on), style).criterion
+    styles = load_styles(config.style).to(on)
+    return style_objective(config, build_features(config.loss, on), styles).criterion
+
+
+def moved(style: StyleConfig, place: Path) -> StyleConfig:
+    """Return the style with its image at another place, or several by their names in a folder.
+
+    Raises ConfigError.
+    """
+    if style.image is not None and not place.is_dir():
+        return replace(style, image=place)
+    found = {place / path.name: share for path, share in style.shares.items()}
+    if not place.is_dir() or len(found) < len(style.shares):
+        raise ConfigError(
+            f"--style {place}: the model has {len(style.shares)} style images, "
+            f"{styles_text(style.shares)}: name the folder that holds them, under these names"
+        )
+    if style.image is not None:
+        return replace(style, image=next(iter(found)))
+    return replace(style, images=found)
 
 
 def certify(

@@ -15,14 +15,16 @@ from torch import Tensor
 
 from fast_style.checkpoints.files import Model
 from fast_style.config import Config, ConfigError, LossConfig, StyleConfig, config_from_stored
+from fast_style.config.style_names import styles_text
 from fast_style.devices import resolve_device, tf32
+from fast_style.evaluation.certificate import moved
 from fast_style.networks.vgg import canonical_layers
 from fast_style.objective.losses import PerceptualLoss
 from fast_style.objective.weights import load_vgg
 from fast_style.stylization import Stylizer
 from fast_style.training.artefacts import find_artefacts
-from fast_style.training.inputs import load_style_image
 from fast_style.training.measures import SMALLEST, measure, median, worst_tenth
+from fast_style.training.styles import StyleImages, load_styles
 
 # Content is looked at here whatever a model was trained with: cards are to be compared.
 _CONTENT_LAYERS = ("relu2_2", "relu3_3")
@@ -42,10 +44,14 @@ _LEGEND = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reference:
-    """What models are judged by: a style image (1, 3, h, w), and the layers of an objective."""
+    """What models are judged by: the images of a style, and the layers of an objective.
+
+    `label` is the name without folders.
+    """
 
     name: str
-    style_image: Tensor
+    label: str
+    styles: StyleImages
     criterion: PerceptualLoss
 
 
@@ -122,23 +128,30 @@ def reference(
             "the model's metadata holds no config, so its style image is unknown: name it with "
             "--style"
         )
-    style = config.style.resolved() if config else StyleConfig(image=Path())
-    style = replace(style, image=style_image or style.image)
+    if config is None:
+        style = StyleConfig(image=style_image)
+    elif style_image is None:
+        style = config.style.resolved()
+    elif style_image.is_dir():
+        style = moved(config.style, style_image)
+    else:
+        style = replace(config.style, image=style_image, images={})
     if style_size is not None:
         style = replace(style, size=style_size)
-    image = load_style_image(style).to(resolve_device(device))
+    styles = load_styles(style).to(resolve_device(device))
     size = f"at {style.size} pixels" if style.size else "at its own size"
     return Reference(
-        name=f"{style.image} {size}",
-        style_image=image,
-        criterion=_criterion(config.loss if config else LossConfig(), image),
+        name=f"{styles_text(style.shares)} {size}",
+        label=f"{styles_text(style.shares, names_only=True)} {size}",
+        styles=styles,
+        criterion=_criterion(config.loss if config else LossConfig(), styles),
     )
 
 
-def trained_style(model: Model) -> Path | None:
-    """Return the path of the style image in a model's config, if it has one."""
+def trained_style(model: Model) -> StyleConfig | None:
+    """Return the style in a model's config, if it has one."""
     config = _config(model)
-    return config.style.image if config else None
+    return config.style if config else None
 
 
 def _config(model: Model) -> Config | None:
@@ -146,7 +159,7 @@ def _config(model: Model) -> Config | None:
     return config_from_stored(data, source="the model's config") if data else None
 
 
-def _criterion(loss: LossConfig, style_image: Tensor) -> PerceptualLoss:
+def _criterion(loss: LossConfig, style: StyleImages) -> PerceptualLoss:
     """Build an objective whose layers are those that a card looks at, with weights of 1."""
     try:
         own = canonical_layers(loss.network, _weighed(loss.content_layers))
@@ -157,7 +170,11 @@ def _criterion(loss: LossConfig, style_image: Tensor) -> PerceptualLoss:
         raise ConfigError(f"the model's config: loss: {error}") from None
     features = load_vgg(loss.network, list({**names, **styles}), path=loss.weights)
     return PerceptualLoss(
-        features.to(style_image.device), style_image, content_layers=names, style_layers=styles
+        features.to(style.images[0].device),
+        style.images,
+        content_layers=names,
+        style_layers=styles,
+        style_shares=style.shares,
     )
 
 
@@ -181,12 +198,15 @@ def examine(
     if size < SMALLEST:
         raise ConfigError(f"squares of {size} pixels are too small to judge: take {SMALLEST}")
     marks = []
+    style = judged_by.styles
     for name, photo in photos.items():
-        photo = photo.to(judged_by.style_image.device)
+        photo = photo.to(style.images[0].device)
         picture = stylizer(photo)
         try:
             with tf32(photo.device, allowed=False):
-                values = measure(photo, picture, judged_by.criterion, judged_by.style_image)
+                values = measure(
+                    photo, picture, judged_by.criterion, style.images, style_shares=style.shares
+                )
         except ValueError as error:  # too small for the deepest layer
             raise ConfigError(str(error)) from None
         alarms = tuple(find_artefacts(photo, picture))

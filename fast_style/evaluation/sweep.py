@@ -43,8 +43,9 @@ from fast_style.objective.losses import TERMS, Losses, PerceptualLoss
 from fast_style.objective.weights import find_weights
 from fast_style.stylization import Stylizer
 from fast_style.training import train
-from fast_style.training.inputs import load_style_image, split_photos, style_objective, with_start
+from fast_style.training.inputs import split_photos, with_start
 from fast_style.training.monitors import NullMonitor
+from fast_style.training.styles import load_styles, style_objective
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
                 raise ConfigError(f"--set {key}=...: changes no Gatys preview: use --mode train")
     configs = [combination.config for combination in combinations]
     for style in {config.style for config in configs}:
-        load_style_image(style.resolved())
+        load_styles(style.resolved())
     losses = [config.loss.resolved() for config in recipes or configs]
     for network, weights in {(loss.network, loss.weights) for loss in losses}:
         find_weights(network, path=weights)
@@ -187,7 +188,7 @@ def pictures_of(combination: Combination, job: Job) -> list[Path]:
     The name of their folder is a digest of everything that they depend on.
     """
     config = with_start(combination.config) if job.mode == "train" else combination.config
-    read = [config.style.resolved().image]
+    read = [*config.style.resolved().shares]
     if job.mode == "train" and config.training.init_from:
         read.append(find_model(config.training.init_from))
     folders = config.data.resolved().train if job.mode == "train" else ()
@@ -285,10 +286,11 @@ def _by_recipe(
     optimization = dataclasses.replace(recipe.optimization, steps=job.steps)
     content = BaselineContentConfig(maximum=job.size)
     recipe = dataclasses.replace(recipe, optimization=optimization, content=content)
-    style = load_image(config.style.resolved().image)[None].to(on)
+    shares = config.style.resolved().shares
+    styles = [load_image(path)[None].to(on) for path in shares]
     for photo in photos:
         terms = _Terms(job)
-        baseline = Baseline(recipe, photo[None].to(on), [style])
+        baseline = Baseline(recipe, photo[None].to(on), styles, shares=[*shares.values()])
         outcome = baseline.run(report=terms, should_stop=job.should_stop)
         if not outcome.finished:
             return
@@ -324,8 +326,8 @@ def _criterion(config: Config, measured_at: Sequence[Path], on: torch.device) ->
         pixels = list(center_crops(measured_at, size).values())
         crops = to_float(torch.stack(pixels).to(on))
     config = dataclasses.replace(config, style=config.style.resolved(), loss=config.loss.resolved())
-    style, features = load_style_image(config.style).to(on), build_features(config.loss, on)
-    return style_objective(config, features, style, content=crops).criterion
+    styles, features = load_styles(config.style).to(on), build_features(config.loss, on)
+    return style_objective(config, features, styles, content=crops).criterion
 
 
 class _Listener(NullMonitor):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fast_style.checkpoints.files import SHIPPED, Model
+from fast_style.config.style_names import named_styles, styles_text
 from fast_style.files import digest
 from fast_style.version import __version__
 
@@ -41,7 +42,7 @@ def origin_of(path: Path, model: Model, *, licence: str | None = None) -> Origin
     shipped = path.resolve().parent == SHIPPED.resolve()
     return Origin(
         style=str(metadata.get("name") or path.stem),
-        style_image=_text(_mapping(config.get("style")).get("image")),
+        style_image=styles_text(named_styles(config)) or None,
         trained_on=_text(_mapping(config.get("data")).get("description")),
         licence=licence or _text(metadata.get("licence")) or ("MIT" if shipped else None),
         checksum=f"sha256:{digest(path)}",

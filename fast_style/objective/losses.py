@@ -203,7 +203,7 @@ class PerceptualLoss:
         self.content_reduction = content_reduction
         self.style_reduction = style_reduction
         self.variation = VARIATIONS[variation]
-        self.style_targets = self._style_targets(_weighed(style_image, style_shares))
+        self.style_targets = self._style_targets(weighed_styles(style_image, style_shares))
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
@@ -272,7 +272,7 @@ class PerceptualLoss:
         return gram_matrix(features, divisor=divisors[self.style_statistic])
 
 
-def _weighed(
+def weighed_styles(
     images: Tensor | Sequence[Tensor], shares: Sequence[float] | None
 ) -> list[tuple[Tensor, float]]:
     """Pair every style image with its part of the whole, an equal one without shares."""

@@ -4,11 +4,9 @@ Nothing is written here but the cache of photos, last, where one is asked for; a
 its inputs leaves nothing behind.
 """
 
-import contextlib
 import dataclasses
-import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +15,19 @@ from torch import Tensor
 
 from fast_style import distributed
 from fast_style.checkpoints.files import SHIPPED, find_model, load_model
-from fast_style.config import Config, ConfigError, DataConfig, LossConfig, StyleConfig
-from fast_style.config.places import source_of
+from fast_style.config import Config, ConfigError, DataConfig, LossConfig
 from fast_style.data import ContentImages, DataError, Skipped, center_crops, read_each
 from fast_style.data.cache import open_cache
 from fast_style.data.photos import find_images, hold_out, scan_images
 from fast_style.devices import resolve_device, resolve_precision
-from fast_style.errors import UserError
-from fast_style.images import ImageError, load_image, resize_long_edge, style_doubts, to_float
+from fast_style.images import load_image, resize_long_edge, to_float
 from fast_style.networks.building import build_network
 from fast_style.networks.transformer import TransformerNet
-from fast_style.networks.vgg import VGGFeatures
-from fast_style.objective.building import Objective, build_features, build_objective
+from fast_style.objective.building import build_features
 from fast_style.objective.losses import PerceptualLoss
 from fast_style.training.schedule import first_steps
+from fast_style.training.styles import StyleImages, check_size, load_styles, style_objective
+from fast_style.training.styles import load_style_image as load_style_image
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +47,7 @@ class Inputs:
     device: torch.device
     dtype: torch.dtype
     network: TransformerNet  # as the first step finds it
-    style_image: Tensor
+    styles: StyleImages
     criterion: PerceptualLoss
     loss: LossConfig  # the criterion's, in raw weights
     images: ContentImages
@@ -107,9 +104,9 @@ def prepare(config: Config, *, device: str = "auto", skipped: Skipped | None = N
     on = resolve_device(device)
     dtype = resolve_precision(training.precision, on)
     network = initial_network(config)
-    style = load_style_image(config.style).to(on)
+    styles = load_styles(config.style).to(on)
     features = build_features(config.loss, on)
-    _check_size(config.style, features, style)
+    check_size(config.style, features, styles)
     paths = find_images(data.train, named="data.train")
     if data.validation:
         find_images(data.validation, named="data.validation")
@@ -124,7 +121,7 @@ def prepare(config: Config, *, device: str = "auto", skipped: Skipped | None = N
             "such photos out; check-data --json names them"
         )
     validation = torch.stack(list(crops.values()))
-    objective = style_objective(config, features, style, content=to_float(validation.to(on)))
+    objective = style_objective(config, features, styles, content=to_float(validation.to(on)))
     images = ContentImages(
         usable,
         training.image_size,
@@ -143,7 +140,7 @@ def prepare(config: Config, *, device: str = "auto", skipped: Skipped | None = N
         device=on,
         dtype=dtype,
         network=network,
-        style_image=style,
+        styles=styles,
         criterion=objective.criterion,
         loss=objective.raw,
         images=images,
@@ -197,61 +194,6 @@ def _load_previews(paths: Sequence[Path], skipped: Skipped) -> dict[str, Tensor]
 
     photos = read_each(paths, load, skipped=skipped)
     return {name_of[path]: photo for path, photo in photos.items()}
-
-
-def load_style_image(style: StyleConfig) -> Tensor:
-    """Load the style image, (1, 3, H, W), at the size at which its statistics are taken.
-
-    Raises ConfigError for a file that cannot be read, with the place to get a missing one.
-    """
-    path = style.image
-    try:
-        image = load_image(path)
-        _tell_doubts(path)
-    except ImageError as error:
-        cure = "" if path.exists() else _where_to_get(path)
-        raise ConfigError(f"style.image: {error}{cure}") from None
-    return resize_long_edge(image, style.size)[None]
-
-
-@functools.cache  # a sweep loads the same one for every combination
-def _tell_doubts(path: Path) -> None:
-    for doubt in style_doubts(path):
-        log.warning("style.image: %s: %s", path, doubt)
-
-
-def _where_to_get(path: Path) -> str:
-    if path.is_absolute():
-        return ""
-    if page := source_of(path):
-        return f"; {page} says where to get it"
-    return f" in {Path.cwd()}, where relative paths begin"
-
-
-def style_objective(
-    config: Config, features: VGGFeatures, style_image: Tensor, *, content: Tensor | None = None
-) -> Objective[LossConfig]:
-    """Build a config's objective for its style image, (1, 3, H, W), on that image's device.
-
-    `content`, (N, 3, H, W) typical photos, is what `loss.strength` is measured at. Raises
-    ConfigError for a style image that is too small.
-    """
-    with _blamed_on(config.style):
-        return build_objective(config.loss, features, style_image, content=content)
-
-
-def _check_size(style: StyleConfig, features: VGGFeatures, style_image: Tensor) -> None:
-    """Raise ConfigError for a style image too small for the deepest layer."""
-    with _blamed_on(style), torch.no_grad():
-        features(style_image)
-
-
-@contextlib.contextmanager
-def _blamed_on(style: StyleConfig) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise ConfigError(f"style.image: {style.image}: {error}") from None
 
 
 def with_start(config: Config) -> Config:

@@ -9,7 +9,8 @@ G as `losses` defines them:
 * style left, by layer: the distance of G(y) from G(s) over that of G(x), as mean squares. 1 is the
   photo, 0 the style. `mean` is over the layers. A style that is close to photos leaves more of its
   small distance, so models of one style image are compared, and no others.
-* contrast: the standard deviation of luma and of chroma over the style image's.
+* contrast: the standard deviation of luma and of chroma over the style image's, or over the mean
+  of several in their shares.
 * ring: how much brighter than the photo's the luma is in the outermost ring of pixels, less the
   same in rings 8 to 15, where no frame reaches; of 255.
 * mesh: a fine pattern in flat areas (`artefacts.mesh`); of 255.
@@ -17,12 +18,12 @@ G as `losses` defines them:
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from fast_style.objective.losses import PerceptualLoss, gram_matrix
+from fast_style.objective.losses import PerceptualLoss, gram_matrix, weighed_styles
 from fast_style.training.artefacts import mesh
 
 # The sides that an image needs for its rings.
@@ -41,32 +42,43 @@ _TINY = 1e-12
 
 @torch.no_grad()
 def measure(
-    content: Tensor, stylized: Tensor, criterion: PerceptualLoss, style_image: Tensor
+    content: Tensor,
+    stylized: Tensor,
+    criterion: PerceptualLoss,
+    style_image: Tensor | Sequence[Tensor],
+    *,
+    style_shares: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """(3, H, W) photo, (3, H, W) its picture, objective, (1, 3, h, w) style image -> the measures.
 
     All images are in [0, 1], as is the picture once it is clamped; both sides of the photo are at
     least `SMALLEST`. The layers are the objective's, and its style statistic is the Gram matrix.
+    Several style images have shares, as `PerceptualLoss` takes them.
     A contrast is left out where the style image has none.
     """
     stylized = stylized.float().clamp(0, 1)
     return {
         **_feature_measures(content[None], stylized[None], criterion),
-        **_contrasts(stylized, style_image[0]),
+        **_contrasts(stylized, weighed_styles(style_image, style_shares)),
         "ring": _ring(content, stylized),
         "mesh": _LEVELS * mesh(content, stylized),
     }
 
 
 def card_scalars(
-    content: Tensor, stylized: Tensor, criterion: PerceptualLoss, style_image: Tensor
+    content: Tensor,
+    stylized: Tensor,
+    criterion: PerceptualLoss,
+    style_image: Tensor | Sequence[Tensor],
+    *,
+    style_shares: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """(N, 3, S, S) photos and their pictures -> what a training reports of them, by tag.
 
     The values are medians over the photos.
     """
     each = [
-        measure(photo, picture, criterion, style_image)
+        measure(photo, picture, criterion, style_image, style_shares=style_shares)
         for photo, picture in zip(content, stylized, strict=True)
     ]
     return {f"report_card/{name}": median([values[name] for values in each]) for name in each[0]}
@@ -111,9 +123,12 @@ def _feature_measures(
     return _named("content_lost", lost) | _named("style_left", left)
 
 
-def _contrasts(picture: Tensor, style: Tensor) -> dict[str, float]:
-    """(3, H, W), (3, h, w) -> the picture's deviations over the style's."""
-    pairs = zip(("luma", "chroma"), _deviations(picture), _deviations(style), strict=True)
+def _contrasts(picture: Tensor, styles: Sequence[tuple[Tensor, float]]) -> dict[str, float]:
+    """(3, H, W), (1, 3, h, w) and part, ... -> the picture's deviations over the styles' mean."""
+    parts = [part for _, part in styles]
+    each = zip(*(_deviations(style[0]) for style, _ in styles), strict=True)
+    mean = [sum(p * one for p, one in zip(parts, values, strict=True)) for values in each]
+    pairs = zip(("luma", "chroma"), _deviations(picture), mean, strict=True)
     return {
         f"contrast/{name}": of_picture / of_style
         for name, of_picture, of_style in pairs

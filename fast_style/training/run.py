@@ -207,7 +207,7 @@ class _Run:
                     "the photos changed since the last state was saved: training continues on the "
                     "new list, and the result will differ from an uninterrupted run's"
                 )
-            self.reports.image(self.trainee.step, "style", self.inputs.style_image[0])
+            self.reports.image(self.trainee.step, "style", self.inputs.styles.picture)
             if self.trainee.step == 0:
                 self._validate()
             self._loop(should_stop)

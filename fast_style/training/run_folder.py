@@ -21,8 +21,10 @@ from fast_style.config import (
     Config,
     ConfigError,
     LossConfig,
+    StyleConfig,
     config_from_stored,
     flatten,
+    locate,
     to_dict,
 )
 from fast_style.data import fingerprint
@@ -72,7 +74,7 @@ class RunFolder:
         self.model = model_path(self.path, config)
         self.photos = fingerprint([Path(photo) for photo in photos])
         self._lock = lock
-        self._style = digest(config.style.resolved().image)
+        self._style = _style_digest(config.style)
         self._config = config
         written = dataclasses.replace(loss, weights=config.loss.weights)
         self._raw = dataclasses.replace(config, loss=written)
@@ -204,12 +206,25 @@ def _check_same(config: Config, begun: dict[str, Any], path: Path) -> None:
             )
 
 
-def _check_style(config: Config, begun: str | None, path: Path) -> None:
+def _style_digest(style: StyleConfig) -> str | dict[str, str]:
+    """Return the hash of the style image's file, or of each of several, by its path as written."""
+    if style.image is not None:
+        return digest(_file_of(style.image, style))
+    return {str(path): digest(_file_of(path, style)) for path in style.images}
+
+
+def _file_of(path: Path, style: StyleConfig) -> Path:
+    return locate(path, key=style.dotted_key)
+
+
+def _check_style(config: Config, begun: str | Mapping[str, str] | None, path: Path) -> None:
     """Raise ConfigError for another picture under the same name; the first states knew none."""
-    style = config.style.resolved().image
-    if begun and style.is_file() and digest(style) != begun:
-        raise ConfigError(
-            f"style.image: {style} is another picture than the one with which the run in "
-            f"{path.parent} was begun: change it back, give the config another name, or remove "
-            f"{path.parent}"
-        )
+    for written in config.style.shares:
+        style = _file_of(written, config.style)
+        before = begun.get(str(written)) if isinstance(begun, Mapping) else begun
+        if before and style.is_file() and digest(style) != before:
+            raise ConfigError(
+                f"{config.style.dotted_key}: {style} is another picture than the one with which "
+                f"the run in {path.parent} was begun: change it back, give the config another "
+                f"name, or remove {path.parent}"
+            )

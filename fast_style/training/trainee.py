@@ -295,7 +295,10 @@ class Trainee:
         if content.shape[-1] < SMALLEST:
             return {}
         stylized = self.stylize(content).clamp(0, 1)
-        return card_scalars(content, stylized, inputs.criterion, inputs.style_image)
+        styles = inputs.styles
+        return card_scalars(
+            content, stylized, inputs.criterion, styles.images, style_shares=styles.shares
+        )
 
 
 def on_cpu(data: Any) -> Any:

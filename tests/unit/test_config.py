@@ -212,7 +212,11 @@ def test_a_mistake_names_file_key_value_and_cure(
     ("data", "missing"),
     [
         ({"data": {"train": "p"}, "name": "a"}, "a.yaml: style: is missing"),
-        ({**MINIMAL, "style": {"size": 3}}, "a.yaml: style.image: is missing"),
+        (
+            {**MINIMAL, "style": {"size": 3}},
+            "a.yaml: style.image: is missing: name one picture there, or several as style.images, "
+            "{a.jpg: 2, b.jpg: 1}",
+        ),
         ({**MINIMAL, "data": {}}, "a.yaml: data.train: is missing"),
     ],
 )

@@ -37,6 +37,7 @@ from fast_style.training import trainee as training
 from fast_style.training.faults import Guard
 from fast_style.training.inputs import Inputs
 from fast_style.training.reports import Reports
+from fast_style.training.styles import StyleImages
 from fast_style.training.trainee import Trainee
 
 pytestmark = needs_cuda_build
@@ -95,7 +96,7 @@ def make_trainee(
         device=CUDA,
         dtype=resolve_precision(options.precision, CUDA),
         network=TransformerNet(32),
-        style_image=torch.rand(1, 3, 512, 512, device=CUDA),
+        styles=StyleImages(images=(torch.rand(1, 3, 512, 512, device=CUDA),), shares=(1.0,)),
         criterion=make_criterion(stability_weight=stability_weight),
         loss=LossConfig(),
         images=ContentImages([Path("a.jpg")], 256),

@@ -193,7 +193,7 @@ def test_its_export_in_strips_is_refused_by_name(
     pytest.importorskip("onnxruntime", reason="pip install 'fast-style[export]'")
     path, output = save_model(tmp_path / "fast.pth", network()), tmp_path / "fast.onnx"
     assert main(["export", "--model", str(path), "-o", str(output), "--strips"]) == 2
-    assert "a network of kind patch has no stages: export it whole" in capsys.readouterr().err
+    assert "a network of the fast family has no stages: export it whole" in capsys.readouterr().err
     assert not output.exists()
 
 

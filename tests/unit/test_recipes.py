@@ -205,7 +205,7 @@ def test_all_recipes_are_there_and_in_the_packages_folder(repository: Path) -> N
 
 
 def test_johnson_is_the_canonical_training_objective(repository: Path) -> None:
-    training = load_config(repository / "configs" / "mosaic.yaml")
+    training = load_config(repository / "configs" / "autumn.yaml")
     recipe = load_recipe("johnson")
     for name in type(training.loss).__slots__:
         assert getattr(recipe.loss, name) == getattr(training.loss, name), name

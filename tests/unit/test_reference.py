@@ -44,7 +44,8 @@ def test_the_reference_has_the_keys_of_a_config_and_their_defaults() -> None:
     known = {key for key in flatten(to_dict(config)) if not key.startswith(layers)}
     found = {entry.key: entry.default for entry in entries(Config)}
     assert set(found) == known | set(layers)
-    assert found["style.image"] == "none"
+    assert found["data.train"] == "none"
+    assert (found["style.image"], found["style.images"]) == ("null", "{}")
     assert found["loss.content_layers"] == "{relu2_2: 1.0, relu3_3: 1.0}"
     assert found["training.seed"] == "0"
 

@@ -113,7 +113,9 @@ def test_what_is_judged_is_what_users_get(model: Model) -> None:
         picture = stylizer(content)
         assert picture.min() >= 0
         assert picture.max() <= 1
-        assert one.values == measure(content, picture, judged_by.criterion, judged_by.style_image)
+        assert one.values == measure(
+            content, picture, judged_by.criterion, judged_by.styles.images[0]
+        )
 
 
 def test_content_is_judged_at_the_same_layers_whatever_the_model_was_trained_with(
@@ -141,14 +143,14 @@ def test_an_imported_model_is_judged_by_the_style_that_is_named(
         reference([imported], device="cpu")
     monkeypatch.setenv("FAST_STYLE_WEIGHTS", str(deep_vgg_file.parent))
     judged_by = reference([imported], style_image=style_file, device="cpu")
-    assert max(judged_by.style_image.shape) == 512
+    assert max(judged_by.styles.images[0].shape) == 512
     assert list(judged_by.criterion.style_layers) == ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
     assert judged_by.name == f"{style_file} at 512 pixels"
     small = reference([imported], style_image=style_file, style_size=48, device="cpu")
-    assert max(small.style_image.shape) == 48
+    assert max(small.styles.images[0].shape) == 48
     # Beside one of ours, that one's style is both's.
     both = reference([imported, model], device="cpu")
-    assert torch.equal(both.style_image, reference([model], device="cpu").style_image)
+    assert torch.equal(both.styles.images[0], reference([model], device="cpu").styles.images[0])
 
 
 def test_squares_too_small_to_be_judged_are_a_mistake(model: Model) -> None:

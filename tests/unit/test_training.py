@@ -306,7 +306,7 @@ def test_a_run_none_of_whose_states_can_be_read_is_not_begun_anew(
 
 def write_broken_photos(tmp_path: Path) -> Path:
     folder = tmp_path / "broken"
-    for path in write_photos(folder, 6)[:3]:
+    for path in write_photos(folder, 6)[:4]:
         path.write_bytes(b"")
     return folder
 
@@ -318,7 +318,7 @@ def write_broken_photos(tmp_path: Path) -> Path:
         ({"style.image": "package:no_such_package/a.jpg"}, ConfigError, "style.image"),
         ({"data.train": "gone"}, DataError, "gone: no such folder of photos"),
         ({"data.validation": "gone"}, DataError, "gone: no such folder of photos"),
-        ({"data.train": "broken"}, DataError, "3 of 6 content images are unreadable"),
+        ({"data.train": "broken"}, DataError, "4 of 6 content images are unreadable"),
         ({"loss.weights": "gone.pth"}, WeightsError, "gone.pth: no such weights file"),
         ({"loss.style_layers": ["relu9_9"]}, ConfigError, "loss: vgg16 has no layer 'relu9_9'"),
         (
