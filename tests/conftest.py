@@ -12,11 +12,14 @@ import processes
 import pytest
 import torch
 import yaml
+from clock import Clock
 from hypothesis import settings
 from synthetic import photo, tiny_config_data, vgg_weights, write_photos
 
 from fast_style.config import Config, config_from_dict
+from fast_style.images import deep
 from fast_style.networks.transformer import TransformerNet
+from fast_style.training import pace
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -69,6 +72,22 @@ def gpu() -> torch.device:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["codecs", "without"])
+def codecs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """With the `formats` extra, and as if it were not installed."""
+    if request.param == "without":
+        monkeypatch.setattr(deep, "available", lambda: False)
+    return bool(request.param == "codecs")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock by which the pace of a run is measured."""
+    clock = Clock()
+    monkeypatch.setattr(pace, "time", clock)
+    return clock
 
 
 @pytest.fixture(scope="session")

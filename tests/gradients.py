@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fast_style.images import Picture
+from fast_style.images import ImageError, Picture, read_picture
 
 Array = npt.NDArray[Any]
 
@@ -55,3 +55,14 @@ def write_tiff(
     head = b"II*\0" + struct.pack("<I", place)
     body = struct.pack("<H", len(tags)) + entries + bytes(4) + behind
     path.write_bytes(head + data + body)
+
+
+def read_or_refused(path: Path, codecs: bool) -> Picture | None:
+    """Read a file; without the codecs it may also be refused with the extra's name."""
+    try:
+        return read_picture(path)
+    except ImageError as error:
+        reason = str(error)
+    assert not codecs, reason
+    assert "pip install 'fast-style[formats]'" in reason
+    return None

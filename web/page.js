@@ -7,7 +7,7 @@ const $ = (selector) => document.querySelector(selector);
 const settings = new URLSearchParams(location.search);
 const number = (name) => (settings.has(name) ? Number(settings.get(name)) : undefined);
 
-// What a tab holds: measured at 12 megapixels, where it took 1.4 GB. Phones have less.
+// What a tab holds: measured at 12 megapixels, where it took 1.8 GB. Phones have less.
 const MOST_PIXELS = number("most") ?? ((navigator.deviceMemory ?? 8) <= 4 ? 8e6 : 16e6);
 const EDGES = [2048, 1024, 512];
 const PATIENCE_MS = 350;

@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
 
     def command() -> int:
-        with _quiet():
+        # What every training logs of its inputs would come once a combination.
+        with _logging_from(logging.WARNING):
             return _sweep(options)
 
     return run(command, options=options, less_memory="lower training.batch_size or --size")
@@ -155,12 +156,12 @@ def _sweep(options: Namespace) -> int:
     config = combinations[0].config
     skipped = Skipped()
     if options.images:
-        with _heard():
+        with _logging_from(logging.NOTSET):
             listed = find_images([options.images], named="--images")
         photos = scan_images(listed, skipped=skipped).usable
         measured_at = choose(photos, _MEASURED_AT)
     else:
-        with _heard():
+        with _logging_from(logging.NOTSET):
             photos = held_out_images(config, skipped=skipped)
         measured_at = tuple(photos)
     shown = choose(photos, options.n)
@@ -310,23 +311,11 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
-    """Let what is logged of the photos be heard, once."""
+def _logging_from(level: int) -> Iterator[None]:
+    """Let what is logged from this level on be heard."""
     logger = logging.getLogger("fast_style")
     before = logger.level
-    logger.setLevel(logging.NOTSET)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what every training logs of its inputs, or it would come once a combination."""
-    logger = logging.getLogger("fast_style")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(level)
     try:
         yield
     finally:

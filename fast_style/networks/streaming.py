@@ -62,7 +62,7 @@ _CHUNK_PIXELS = 1 << 15
 # stay in a CPU's cache from one operation to the next.
 _STRIP_PIXELS = 1 << 17
 # In images of more than _HUGE_PIXELS a strip's maps have _HUGE_BYTES: blocks of that size go back
-# to the system at once (`devices.keep_freed_memory`); in the heap, between the maps that are held,
+# to the system at once (`memory.keep_freed_memory`); in the heap, between the maps that are held,
 # they would leave holes of a tenth of it.
 _HUGE_PIXELS = 1 << 26
 _HUGE_BYTES = 1 << 25

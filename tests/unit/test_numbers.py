@@ -8,34 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradients import Array, assert_shows, gradient, light, write_tiff
+from gradients import Array, assert_shows, gradient, light, read_or_refused, write_tiff
 from PIL import ExifTags, Image, ImageCms, features
 
-from fast_style.images import ImageError, Picture, deep, profiles, read_picture, read_size
+from fast_style.images import ImageError, deep, profiles, read_picture, read_size
 
 tifffile = pytest.importorskip("tifffile")
 pytest.importorskip("imagecodecs")
 
 ORDERS = ("<", ">")
-
-
-@pytest.fixture(params=["codecs", "without"])
-def codecs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """With the `formats` extra, and as if it were not installed."""
-    if request.param == "without":
-        monkeypatch.setattr(deep, "available", lambda: False)
-    return request.param == "codecs"
-
-
-def read_or_refused(path: Path, codecs: bool) -> Picture | None:
-    """Read a file; without the codecs it may also be refused with the extra's name."""
-    try:
-        return read_picture(path)
-    except ImageError as error:
-        reason = str(error)
-    assert not codecs
-    assert "pip install 'fast-style[formats]'" in reason
-    return None
 
 
 @pytest.mark.parametrize("order", ORDERS)

@@ -4,36 +4,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from clock import Clock
 from torch import Tensor
 
 from fast_style.checkpoints.files import find_states, load_state
 from fast_style.config import Config, TrainingConfig
 from fast_style.objective.losses import Losses
 from fast_style.training import Result, train
-from fast_style.training import pace as pace_module
 from fast_style.training.monitors import NullMonitor
 from fast_style.training.pace import Pace
 from fast_style.training.schedule import Plan, learning_rate_at, work_after
 from fast_style.training.trainee import Trainee
 
 MakeConfig = Callable[..., Config]
-
-
-class Clock:
-    """A clock that goes only when it is set."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(pace_module, "time", clock)
-    return clock
 
 
 def test_the_learning_rate_is_held_then_falls_to_a_tenth() -> None:

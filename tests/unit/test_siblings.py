@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gradients import Array, assert_shows, gradient, light, write_tiff
+from gradients import Array, assert_shows, gradient, light, read_or_refused, write_tiff
 from PIL import ExifTags, Image, ImageCms, features
 
-from fast_style.images import ImageError, Picture, deep, profiles, read_picture, rowwise
+from fast_style.images import ImageError, profiles, read_picture, rowwise
 
 tifffile = pytest.importorskip("tifffile")
 imagecodecs = pytest.importorskip("imagecodecs")
@@ -21,25 +21,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 TOPS = {"u1": 2**8 - 1, "u2": 2**16 - 1, "u4": 2**32 - 1, "f2": 1, "f4": 1, "f8": 1}
 SIGNED = {"i1": 2**7, "i2": 2**15, "i4": 2**31}
-EXTRA = "pip install 'fast-style[formats]'"
-
-
-@pytest.fixture(params=["codecs", "without"])
-def codecs(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """With the `formats` extra, and as if it were not installed."""
-    if request.param == "without":
-        monkeypatch.setattr(deep, "available", lambda: False)
-    return request.param == "codecs"
-
-
-def read_or_refused(path: Path, codecs: bool) -> Picture | None:
-    try:
-        return read_picture(path)
-    except ImageError as error:
-        reason = str(error)
-    assert not codecs, reason
-    assert EXTRA in reason
-    return None
 
 
 @pytest.mark.parametrize("layout", ["strips", "tiles", "planes", "tiled planes"])

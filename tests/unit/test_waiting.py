@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from clock import Clock
 from recorder import Recorder
 from runs import run
 
@@ -12,29 +13,11 @@ from fast_style.config import Config, ConfigError, DataConfig, config_from_dict,
 from fast_style.data import workers as workers_module
 from fast_style.data.workers import cure_for_waiting, number_of_workers
 from fast_style.objective.losses import Losses
-from fast_style.training import pace as pace_module
 from fast_style.training.monitors import ProgressMonitor
 from fast_style.training.reports import Reports
 from fast_style.training.run_folder import load_resumable
 
 MakeConfig = Callable[..., Config]
-
-
-class Clock:
-    """A clock that goes on only when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def perf_counter(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(pace_module, "time", clock)
-    return clock
 
 
 def train_for(
