@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -147,10 +148,12 @@ def _new(options: argparse.Namespace) -> int:
     minutes = training_minutes(options.minutes)
     left = TimeLimit(minutes, before=(state or {}).get("time_limit")).left / 60
     held_out = held_out_images(style.config)
-    objective = objective_of(style.config, held_out, on)
-    style = from_nearest_base(style, objective.criterion, held_out, on)
+    # A run that goes on needs none here, and it takes seconds.
+    objective = cache(partial(objective_of, style.config, held_out, on))
+    if style.text:
+        style = from_nearest_base(style, objective().criterion, held_out, on)
     if options.dry_run:
-        return _dry_run(style, objective.criterion, minutes=options.minutes, on=on)
+        return _dry_run(style, objective().criterion, minutes=options.minutes, on=on)
     stopped_by, should_stop = catch_signals()
     if not _show_strengths(
         style, objective, held_out, minutes=options.minutes, should_stop=should_stop
@@ -178,7 +181,7 @@ def _new(options: argparse.Namespace) -> int:
 
 def _show_strengths(
     style: NewStyle,
-    objective: Objective[LossConfig],
+    objective: Callable[[], Objective[LossConfig]],
     held_out: Sequence[Path],
     *,
     minutes: float,
@@ -191,7 +194,7 @@ def _show_strengths(
         return True
     drawn = draw_strengths(
         style.config,
-        objective,
+        objective(),
         held_out,
         preview,
         minutes=preview_minutes(minutes),
