@@ -206,12 +206,23 @@ def _onnxruntime(path: Path) -> _Graph:
     )
 
 
-def _openvino(path: Path, *, precision: Precision) -> _Graph:
+@cache
+def openvino_core() -> Any:
+    """Return the `openvino.Core` of this process. Raises UserError where there is none.
+
+    It lives as long as the process. Its plugin for CPUs gives the thread that loads it a stack for
+    signals, and frees that when it goes; where it goes in another thread, the next signal to the
+    first one, Ctrl-C or a child's end, is a segmentation fault.
+    """
     try:
         import openvino
     except ModuleNotFoundError:
         raise UserError("backend openvino needs pip install 'fast-style[openvino]'") from None
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _openvino(path: Path, *, precision: Precision) -> _Graph:
+    core = openvino_core()
     able = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     wanted = ("bf16" if "BF16" in able else "f32") if precision == "auto" else precision
     if wanted == "bf16" and "BF16" not in able:

@@ -36,21 +36,24 @@ class Record:
 class Segments:
     """The finished segments of a run, in a folder of their own.
 
-    `key` is all that they depend on: those of another run are thrown away.
+    `key` is all that they depend on: those of another run are thrown away. With `states` the next
+    one needs what the one before it left: where that is lost, the run begins again.
     """
 
-    def __init__(self, folder: Path, key: Mapping[str, object]) -> None:
+    def __init__(self, folder: Path, key: Mapping[str, object], *, states: bool = False) -> None:
         self._folder = folder
+        self._stored = folder / "run.json"
         text = json.dumps(key, sort_keys=True, default=str)
-        stored = folder / "run.json"
-        if not (stored.exists() and stored.read_text(encoding="utf-8") == text):
-            shutil.rmtree(folder, ignore_errors=True)
+        if not (self._stored.exists() and self._stored.read_text(encoding="utf-8") == text):
+            self.remove()
             folder.mkdir(parents=True)
-            with atomic_write(stored) as file:
+            with atomic_write(self._stored) as file:
                 file.write(text.encode())
         self.count = 0
         while self._path(self.count).exists():
             self.count += 1
+        if states and self.state() is None:
+            self.count = 0
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[Callable[[Record], None]]:
@@ -92,7 +95,9 @@ class Segments:
         return self._folder / f"joined{suffix}"
 
     def remove(self) -> None:
-        """Remove all of it: the result is there."""
+        """Remove all of it."""
+        # What is left of it, if this is killed on the way, must not be gone on with.
+        self._stored.unlink(missing_ok=True)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _path(self, index: int) -> Path:

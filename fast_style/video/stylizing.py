@@ -116,7 +116,8 @@ def stylize_clip(
     plan = _plan(stylizer, source, path, output, coding, steady)
     for note in plan.notes:
         on_note(note)
-    segments = Segments(_parts(output), _key(stylizer, source, path, plan, coding))
+    key = _key(stylizer, source, path, plan, coding)
+    segments = Segments(_parts(output), key, states=plan.steady)
     resumed = sum(1 for _ in segments.read(data=False))
     count = workers or worker_count(stylizer, source.clip.width * source.clip.height)
     try:

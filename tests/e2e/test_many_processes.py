@@ -113,6 +113,8 @@ class Job:
         for pid in (self._popen.pid, *self._workers().values()):
             os.kill(pid, signal.SIGKILL)
         self.wait()
+        while self._workers():  # each takes a moment to give back its memory, and the run's lock
+            time.sleep(0.01)
 
     def kill_rank(self, rank: int) -> None:
         os.kill(self._workers()[rank], signal.SIGKILL)

@@ -229,6 +229,33 @@ def test_openvino_gives_the_same_picture(
     assert -10 * np.log10((error**2).mean() + 1e-12) >= least
 
 
+# The stylizer goes in another thread than the one that made it; then that one is interrupted.
+DROPPED_ELSEWHERE = """
+import signal, threading
+import numpy as np
+from fast_style.export.portable import PortableStylizer
+
+held = [PortableStylizer("sea.onnx", backend="openvino")]
+held[0](np.zeros((8, 8, 3), np.uint8))
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_signal_after_openvinos_stylizer_went_in_another_thread_is_only_a_signal(
+    folder: Path,
+) -> None:
+    pytest.importorskip("openvino", reason="pip install 'fast-style[openvino]'")
+    command = [sys.executable, "-c", DROPPED_ELSEWHERE]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "interrupted\n"), result.stderr
+
+
 def test_torch_is_not_imported_and_openvino_is_chosen_by_name(folder: Path) -> None:
     code = (
         "import sys\nfrom fast_style.commands import main\n"
