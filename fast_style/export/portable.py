@@ -3,6 +3,7 @@
 `PortableStylizer("wave.onnx")(pixels)` is what `Stylizer` is for a .pth, for a whole image at once.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -158,6 +159,12 @@ class _Graph:
     about: dict[str, str]
 
 
+def _thread_count() -> int:
+    """Return what OMP_NUM_THREADS asks for, as PyTorch does; 0 is what the runtime takes itself."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else 0
+
+
 def _stages(
     path: Path, load: Callable[[Path], _Graph], *, of: dict[str, str]
 ) -> Callable[[], dict[str, Stage]] | None:
@@ -192,6 +199,10 @@ def _onnxruntime(path: Path) -> _Graph:
         raise UserError(f"{path}: running it needs pip install 'fast-style[export]'") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = _thread_count()
+    if os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE":
+        # As fast on an idle machine; spinning threads would take a busy one's cores from others.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(
             path.read_bytes(), options, providers=["CPUExecutionProvider"]
@@ -231,8 +242,9 @@ def _openvino(path: Path, *, precision: Precision) -> _Graph:
         model = core.read_model(path)
         # Compiling adds names of its own.
         names = [output.any_name for output in model.outputs]
-        hint = {"INFERENCE_PRECISION_HINT": wanted.replace("float32", "f32")}
-        compiled = core.compile_model(model, "CPU", hint)
+        hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": wanted.replace("float32", "f32")}
+        hints["INFERENCE_NUM_THREADS"] = _thread_count()
+        compiled = core.compile_model(model, "CPU", hints)
     except RuntimeError as error:
         raise UserError(f"{path}: cannot be run: {str(error).splitlines()[0]}") from None
     about = dict(model.rt_info).get("framework", {})

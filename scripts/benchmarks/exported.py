@@ -7,7 +7,6 @@ of the CPU, with one thread: what other programs take from a shared machine is n
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -38,6 +37,14 @@ _PREPARED = "prepare"
 # Height and width; odd ones, and one with more columns than rows.
 _PARITY = ((61, 83), (203, 130), (256, 256), (512, 512))
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+# A child is said to have had the memory of the process that started it: this one is small.
+_STARTER = """
+import json, os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime,
+                  1024 * usage.ru_maxrss]))
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +64,6 @@ def run(options: argparse.Namespace) -> int:
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        # Elsewhere: what is started by a process is said to have had its memory.
         _child(folder, _PREPARED, options)
         found: dict[str, list[dict[str, float]]] = {runtime: [] for runtime in RUNTIMES}
         for _ in range(options.rounds):
@@ -129,12 +135,14 @@ def _in_a_child(folder: Path, runtime: str, options: argparse.Namespace) -> dict
 
 
 def _child(folder: Path, runtime: str, options: argparse.Namespace) -> str:
-    arguments = ["exported", "--runs", str(options.runs), "--model", options.model]
+    """Run this module alone: the benchmarks beside it import PyTorch."""
+    arguments = ["--runs", str(options.runs), "--model", options.model]
     arguments += ["--child", str(folder), runtime]
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parents[1] / "benchmark.py"), *arguments],
+        [sys.executable, "-m", "benchmarks.exported", *arguments],
+        cwd=Path(__file__).parents[1],
         env={**os.environ, **_ONE_THREAD},
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
@@ -154,8 +162,14 @@ def _measured(folder: Path, runtime: str, options: argparse.Namespace) -> dict[s
             stylize(image)
             times.append(time.process_time() - begun)
         values[str(edge)] = 1000 * median(times)
-    values["memory"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    values["memory"] = _most_memory()
     return values
+
+
+def _most_memory() -> int:
+    """Return the most bytes that this process has held, since it is this program."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def _cold(folder: Path, runtime: str) -> dict[str, float]:
@@ -168,16 +182,16 @@ def _cold(folder: Path, runtime: str) -> dict[str, float]:
         arguments += ["--backend", "openvino"]
     if runtime.endswith("bf16"):
         arguments += ["--precision", "bf16"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fast_style", *arguments],
+    done = subprocess.run(
+        [sys.executable, "-c", _STARTER, sys.executable, "-m", "fast_style", *arguments],
         env={**os.environ, **_ONE_THREAD},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, arguments
-    return {"cold": usage.ru_utime + usage.ru_stime, "cold_memory": 1024 * usage.ru_maxrss}
+    code, seconds, memory = json.loads(done.stdout)
+    assert code == 0, arguments
+    return {"cold": seconds, "cold_memory": memory}
 
 
 def _parity(folder: Path, runtime: str) -> str:
@@ -196,3 +210,9 @@ def _parity(folder: Path, runtime: str) -> str:
         error = max(error, float(np.square(apart).mean()))
     decibels = f"{10 * np.log10(255**2 / error):.0f} dB" if error else "equal"
     return f"{most}/255, in {share:.2%} of pixels, {decibels}"
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    sys.exit(run(parser.parse_args()))
