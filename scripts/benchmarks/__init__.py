@@ -18,6 +18,7 @@ BENCHMARKS = {
     "scale": "photos a second by the number of workers, simulated",
     "train": "a training step, against the loop of PyTorch's own example",
     "exported": "an exported model in ONNX Runtime and OpenVINO, against Stylizer",
+    "clip": "a clip from file to file: frames a second, and what is not the network",
     "page": "the page in Chromium: seconds by threads, blocks, pixels",
     "serve": "a crowd at the local server: what fails, and how its memory grows",
 }

@@ -86,7 +86,9 @@ def _compare_threads(browser: "Browser", address: str, options: argparse.Namespa
             blocks[threads] = max(blocks[threads], page.evaluate("window.longest"))
             apart[threads] = _apart(_download(page), photo, options.model)
             page.context.close()
-    print("| 512×512, threads | seconds | longest block of the page's thread | the program's picture |")
+    print(
+        "| 512×512, threads | seconds | longest block of the page's thread | the program's picture |"
+    )
     print("|---|---|---|---|")
     for threads, times in seconds.items():
         print(f"| {threads} | {median(times):.2f} | {blocks[threads]:.0f} ms | {apart[threads]} |")
