@@ -250,7 +250,6 @@ def planned(options: Namespace, model: Path) -> tuple[list[Job], list[OSError], 
     """Plan a job for each image, and how outputs are saved; the errors are those of `plan_jobs`."""
     extension = options.format and f".{options.format}"
     if has_remote(options.images, options.output):
-        _check_remote(options)
         jobs, errors = plan_remote_jobs(
             options.images,
             model.stem,
@@ -270,17 +269,11 @@ def planned(options: Namespace, model: Path) -> tuple[list[Job], list[OSError], 
     if options.mask:
         jobs = with_masks(jobs, options.mask)
         if not jobs:
-            raise UserError(f"--mask {options.mask}: there are no photos beside the masks")
+            raise UserError(f"--mask {shown(options.mask)}: there are no photos beside the masks")
     saving = saving_of(options, jobs, made_with=settings_digest(model, options))
     if options.manifest:
         check_manifest(options.manifest, model, jobs)
     return jobs, errors, saving
-
-
-def _check_remote(options: Namespace) -> None:
-    """Name what photos or pictures in a store do not go together with."""
-    if options.mask:
-        raise UserError("--mask needs photos and pictures on this machine, not in a store")
 
 
 def saving_of(options: Namespace, jobs: Sequence[Job], *, made_with: str) -> Saving:

@@ -1,12 +1,16 @@
-"""Which mask belongs to which photo: one file for all, or a folder of masks with photos' names."""
+"""Which mask belongs to which photo: one file for all, or a folder of masks with photos' names.
+
+Both may lie in a store, whose listing tells what a folder there holds.
+"""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
 from fast_style.images import table
 from fast_style.images.decoding import ImageError
+from fast_style.remote import is_file, is_remote, listing, shown
 from fast_style.stylization.jobs import STREAM, Job
 
 
@@ -22,16 +26,20 @@ def with_masks(jobs: Sequence[Job], mask: Path) -> list[Job]:
 
 
 class MaskFinder:
-    """Finds the mask of a photo. Raises ImageError for a place that holds no masks."""
+    """Finds the mask of a photo.
+
+    Raises ImageError for a place that holds no masks, and OSError for one in a store.
+    """
 
     def __init__(self, place: Path) -> None:
         self._place = place
         self._masks: dict[PurePath, Path] | None = None
-        if place.is_dir():
+        far = is_remote(place)
+        if place.is_dir() or (far and not (place.suffix and is_file(place))):
             self._masks = _masks_in(place)
             if not self._masks:
-                raise ImageError(f"{place}: holds no masks: a mask has its photo's name")
-        elif not place.is_file():
+                raise ImageError(f"{shown(place)}: holds no masks: a mask has its photo's name")
+        elif not far and not place.is_file():
             raise ImageError(f"{place}: no such mask, or folder of masks")
         self._resolved = place.resolve()
 
@@ -57,13 +65,20 @@ def _masks_in(place: Path) -> dict[PurePath, Path]:
     """Return masks by their paths below a folder, with and without extensions."""
     known = table.photo_extensions()
     found: dict[PurePath, Path] = {}
-    for parent, _, names in os.walk(place):
-        for path in sorted(Path(parent, name) for name in names):
-            if path.suffix.lower() in known and not path.name.startswith("."):
-                below = path.relative_to(place)
-                found[below] = path
-                found.setdefault(below.with_suffix(""), path)
+    for path in _files_in(place):
+        if path.suffix.lower() in known and not path.name.startswith("."):
+            below = path.relative_to(place)
+            found[below] = path
+            found.setdefault(below.with_suffix(""), path)
     return found
+
+
+def _files_in(place: Path) -> Iterator[Path]:
+    if is_remote(place):
+        yield from listing(place)
+        return
+    for parent, _, names in os.walk(place):
+        yield from sorted(Path(parent, name) for name in names)
 
 
 def _endings(parts: Sequence[str]) -> Iterable[PurePath]:

@@ -8,9 +8,11 @@ that are newer than the newest marker of their model were made with its settings
 import os
 import time
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from fast_style import remote
+from fast_style.files import digest
 from fast_style.images import table
 from fast_style.images.decoding import ImageError
 from fast_style.stylization.jobs import Found, Job, found_images, named_jobs
@@ -68,7 +70,13 @@ def plan_remote_jobs(
 
 
 def declare(jobs: Sequence[Job], model: str, made_with: str) -> None:
-    """Mark that from now on the jobs' pictures are made with these settings. Raises OSError."""
+    """Mark that from now on the jobs' pictures are made with these settings and with their masks.
+
+    Raises OSError.
+    """
+    if not any(remote.is_remote(job.output) for job in jobs):
+        return
+    made_with = _with_masks(jobs, made_with)
     for folder, there in _listings(jobs).items():
         if (newest := _newest_marker(there, model)) and newest[0].name.endswith(f"-{made_with}"):
             continue
@@ -92,11 +100,37 @@ def finished_there(jobs: Sequence[Job], model: str) -> tuple[set[Job], set[Job]]
     return finished, existing
 
 
+def _with_masks(jobs: Sequence[Job], made_with: str) -> str:
+    """Return a digest of the settings and of all masks, of which a store's are only listed.
+
+    So a mask that has changed redoes all pictures: a marker holds for all of a folder's.
+    """
+    masks = sorted({job.mask for job in jobs if job.mask is not None})
+    if not masks:
+        return made_with
+    far = [mask for mask in masks if remote.is_remote(mask)]
+    there = remote.listing(_common_folder(far)) if far else {}
+    text = "".join(
+        f"{remote.shown(mask)} {there.get(mask) if remote.is_remote(mask) else _digest(mask)}\n"
+        for mask in masks
+    )
+    return sha256(f"{made_with} {text}".encode()).hexdigest()[: len(made_with)]
+
+
+def _digest(mask: Path) -> str:
+    """Return a file's digest, and nothing for one that is not there: stylizing will report it."""
+    return digest(mask) if mask.is_file() else ""
+
+
+def _common_folder(files: Sequence[Path]) -> Path:
+    return Path(os.path.commonpath([file.parent for file in files]))
+
+
 def _listings(jobs: Sequence[Job]) -> dict[Path, dict[Path, remote.Entry]]:
     outputs = [job.output for job in jobs if remote.is_remote(job.output)]
     if not outputs:
         return {}
-    folder = Path(os.path.commonpath([output.parent for output in outputs]))
+    folder = _common_folder(outputs)
     return {folder: remote.listing(folder)}
 
 

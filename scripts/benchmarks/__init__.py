@@ -16,6 +16,7 @@ BENCHMARKS = {
     "data": "images a second from files to batches, against the usual Pillow pipeline",
     "gpu": "what a card must show: numbers, syncs, speed, memory, resuming; under ten minutes",
     "scale": "photos a second by the number of workers, simulated",
+    "ray": "small photos in a store on Ray: bytes, kills, speed beside torchrun, memory",
     "train": "a training step, against the loop of PyTorch's own example",
     "exported": "an exported model in ONNX Runtime and OpenVINO, against Stylizer",
     "clip": "a clip from file to file: frames a second, and what is not the network",

@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import signal
 import socket
 import subprocess
 import sys
@@ -13,12 +15,11 @@ from pathlib import Path
 import processes
 import pytest
 import torch
+import yaml
 from synthetic import photo, tiny_config_data, write_photos
 
 from fast_style.checkpoints.files import save_model
-from fast_style.config import config_from_dict
 from fast_style.networks.transformer import TransformerNet
-from fast_style.training import train
 
 boto3 = pytest.importorskip("boto3")
 pytest.importorskip("moto", reason="pip install 'moto[server]'")
@@ -117,36 +118,57 @@ def test_a_bucket_that_is_not_there_is_one_line(
     assert result.stderr.count("\n") == 1
 
 
-def test_a_training_from_shards_in_a_bucket_goes_on_elsewhere_with_the_bits_of_a_folders(
-    bucket: object,
-    tmp_path: Path,
-    vgg_file: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_training_from_shards_in_a_bucket_killed_at_random_moments_has_the_bits_of_a_folders(
+    bucket: object, tmp_path: Path, vgg_file: Path
 ) -> None:
     photos = write_photos(tmp_path / "photos", 6)
-    with tarfile.open(tmp_path / "0.tar", "w") as tar:
-        for path in photos:
-            tar.add(path, path.name)
-    bucket.upload_file(str(tmp_path / "0.tar"), "shards/0.tar")
+    for number in range(2):
+        with tarfile.open(tmp_path / f"{number}.tar", "w") as tar:
+            for path in photos[3 * number :][:3]:
+                tar.add(path, path.name)
+        bucket.upload_file(str(tmp_path / f"{number}.tar"), f"shards/{number}.tar")
     style = tmp_path / "photos/photo-000.png"
     data = tiny_config_data(photos=tmp_path / "photos", style=style, weights=vgg_file)
-    whole = train(config_from_dict(data), tmp_path / "whole", device="cpu")
-    data["data"].update(train="s3://photos/shards/", workers=1)
-    stops = iter([False] * 7 + [True])
-    for machine, stop in (("one", lambda: next(stops)), ("two", lambda: False)):
-        (tmp_path / machine).mkdir()
-        monkeypatch.chdir(tmp_path / machine)
-        config = config_from_dict(data)
-        result = train(config, "s3://photos/run/", device="cpu", should_stop=stop)
-        assert result.finished == (machine == "two")
+    data["training"].update(steps=24, checkpoint_every=2)
+    (tmp_path / "near.yaml").write_text(yaml.safe_dump(data))
+    data["data"]["train"] = "s3://photos/shards/"
+    (tmp_path / "far.yaml").write_text(yaml.safe_dump(data))
+    command = ("train", "--device", "cpu", "--config")
+    run(*command, tmp_path / "near.yaml", "--run-dir", "whole", cwd=tmp_path)
+    seed = random.randrange(2**32)
+    moments = random.Random(seed)
+    far = [sys.executable, "-m", "fast_style", *command, "../far.yaml", "--run-dir"]
+    killed_at = []
+    for machine in ("one", "two", "two", "one"):  # each goes on from what is newest anywhere
+        (tmp_path / machine).mkdir(exist_ok=True)
+        begun = states_of(bucket)
+        with (tmp_path / "log.txt").open("w") as log:
+            process = processes.start(
+                [*far, "s3://photos/run/"], cwd=tmp_path / machine, stdout=log, stderr=log
+            )
+        # At any moment from the start on, or at one soon after another state.
+        if moments.random() < 0.7:
+            while process.poll() is None and states_of(bucket) == begun:
+                time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.5))
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
+        killed_at.append(states_of(bucket)[-1:])
+    print(f"seed {seed}: killed at {killed_at}")
+    run(*command, "../far.yaml", "--run-dir", "s3://photos/run/", cwd=tmp_path / "two")
     assert "shards/fast-style-index.json" in {o.key for o in bucket.objects.all()}
-    bucket.download_file(f"run/{config.name}.pth", str(tmp_path / "far.pth"))
+    bucket.download_file("run/tiny.pth", str(tmp_path / "far.pth"))
     assert SECRET.encode() not in (tmp_path / "far.pth").read_bytes()
-    assert SECRET not in caplog.text
     weights = [
-        torch.load(path, weights_only=True)["weights"]
-        for path in (whole.model, tmp_path / "far.pth")
+        torch.load(path, weights_only=True)
+        for path in (tmp_path / "whole/tiny.pth", tmp_path / "far.pth")
     ]
-    for key, value in weights[0].items():
-        assert torch.equal(weights[1][key], value)
+    assert [one["metadata"]["step"] for one in weights] == [24, 24]
+    for key, value in weights[0]["weights"].items():
+        assert torch.equal(weights[1]["weights"][key], value)
+
+
+def states_of(bucket: object) -> list[str]:
+    """Return the states of the run that the bucket holds now."""
+    return sorted(o.key for o in bucket.objects.filter(Prefix="run/state-"))

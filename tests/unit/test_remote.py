@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+from PIL import Image
 from synthetic import photo, tiny_config_data, write_photos
 
 from fast_style import remote
@@ -17,6 +18,7 @@ from fast_style.files import atomic_write
 from fast_style.images import ImageError, load_image
 from fast_style.networks.transformer import TransformerNet
 from fast_style.remote import RemoteError, is_remote, listing, shown
+from fast_style.stylization import remote_jobs
 from fast_style.training import train
 
 Command = Callable[..., int]
@@ -160,6 +162,41 @@ def test_one_photo_and_a_glob_and_local_photos_into_a_store(
     assert store.cat_file("/near/a.wave.png") == Path("one.png").read_bytes()
 
 
+def test_masks_in_a_store_are_those_of_a_folder_and_a_new_one_redoes_its_pictures(
+    stylize: Command,
+    store: fsspec.AbstractFileSystem,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote_jobs, "_CLOCK_STEP", 0.001)  # this store's clock has finer ones
+
+    def mask(level: int) -> None:
+        Image.new("L", (20, 16), level).save("masks/a.png")
+        store.pipe_file("/masks/a.png", Path("masks/a.png").read_bytes())
+
+    Path("masks").mkdir()
+    store.rm_file("/in/b.jpg")
+    store.rm_file("/in/c.gif")
+    mask(90)
+    assert stylize("in/a.png", "-o", "out", "--mask", "masks") == 0
+    far = ("memory://in/", "-o", "memory://out/", "--mask")
+    assert stylize(*far, "memory://masks/") == 0
+    made = Path("out/a.wave.png").read_bytes()
+    assert store.cat_file("/out/a.wave.png") == made
+    assert stylize("in/a.png", "-o", "near", "--mask", "memory://masks/a.png") == 0
+    assert Path("near/a.wave.png").read_bytes() == made
+    capsys.readouterr()
+    for place, level in (("memory://masks/", 200), ("masks", 40)):
+        assert stylize(*far, place) == 0
+        capsys.readouterr()
+        assert stylize(*far, place) == 0
+        assert "1 already there, skipped" in capsys.readouterr().err
+        mask(level)
+        assert stylize(*far, place) == 0
+        assert "1 redone" in capsys.readouterr().err
+    assert store.cat_file("/out/a.wave.png") != made
+
+
 def test_a_model_in_a_store_is_found_by_file_and_by_folder(
     stylize: Command, store: fsspec.AbstractFileSystem
 ) -> None:
@@ -185,7 +222,8 @@ def test_a_photo_that_is_gone_is_named_with_its_address(store: fsspec.AbstractFi
         (("memory://empty", "-o", "out"), "memory://empty: "),
         (("memory://in", "-o", "memory://x.png"), "memory://x.png: is one file"),
         (("memory://in/a.png", "-o", "memory://in/a.png"), "memory://in/a.png: is an input"),
-        (("memory://in", "-o", "out", "--mask", "in"), "--mask needs photos"),
+        (("memory://in", "-o", "out", "--mask", "memory://none"), "memory://none: holds no masks"),
+        (("memory://in", "-o", "out", "--mask", "memory://in"), "--mask memory://in: there are no"),
         (("memory://in", "-o", "out", "--manifest", "memory://m.json"), "--manifest memory://m"),
         (("memory://in", "--sheet", "s.png"), "--sheet draws photos of this machine"),
         (("s3://a:b@c/in", "-o", "out"), "an address with credentials in it"),
