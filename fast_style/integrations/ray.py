@@ -12,6 +12,7 @@ import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from fast_style.errors import UserError
 from fast_style.files import digest
 from fast_style.images import ImageError, nearest_format, read_picture, write_picture
 from fast_style.networks.streaming import Edge, Wrap
-from fast_style.remote import shown
+from fast_style.remote import is_remote, shown, size_of
 from fast_style.stylization import PreserveColor, Stylizer, stylize_picture
 from fast_style.stylization.batch import run_jobs
 from fast_style.stylization.jobs import Job
@@ -32,10 +33,20 @@ from fast_style.stylization.outputs import Result, Saving
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-# The most photos that an actor takes at once, which are done again when it is killed.
-_PHOTOS_AT_ONCE = 8
+log = logging.getLogger(__name__)
+
+# What an actor takes at once, and does again when it is killed: many small photos, since it waits
+# for the first to be read and for the last to be written, and few large ones.
+_BYTES_AT_ONCE = 16 << 20
+_MOST_AT_ONCE = 64
+# Shares of an actor, so that all end at about the same time.
+_SHARES = 8
 # Photos and pictures never pass through Ray's store of objects here: names do.
 _STORE_BYTES = 200 << 20
+# Ray waits half a minute for itself, which on a busy machine is not always enough.
+_STARTS = 4
+# Of actors that end while they begin, one after the other: by default Ray gives up at the first.
+_DEATHS_AT_BIRTH = 10
 
 
 def stylize(
@@ -120,11 +131,18 @@ def cluster(address: str) -> Iterator[None]:
 
 def _start_here(ray: Any, **quiet: Any) -> None:
     """Start a cluster of this machine. Raises UserError."""
-    try:
-        ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
-    except Exception as error:  # Ray raises that class itself, where a machine is too busy
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--ray auto: Ray did not start on this machine: {reason}") from None
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(include_dashboard=False, object_store_memory=_STORE_BYTES, **quiet)
+            return
+        except Exception as error:  # Ray raises that class itself, where a machine is too busy
+            ray.shutdown()
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if not left or "timed out" not in reason:
+                raise UserError(
+                    f"--ray auto: Ray did not start on this machine: {reason}"
+                ) from None
+            log.warning("Ray did not start in time; trying again")
 
 
 def _make_quiet() -> None:
@@ -133,6 +151,7 @@ def _make_quiet() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.max_consecutive_actor_init_deaths = _DEATHS_AT_BIRTH
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
@@ -155,10 +174,10 @@ def run_jobs_on_cluster(
     rows = [{"number": number, **_as_row(job)} for number, job in enumerate(jobs)]
     resources = _resources(actors, device=str(settings["device"]))
     count = resources["compute"].max_size
-    at_once = max(1, min(_PHOTOS_AT_ONCE, len(jobs) // (2 * count)))
+    at_once = _photos_at_once(jobs, actors=count)
     dataset = ray.data.from_items(rows, override_num_blocks=-(-len(jobs) // at_once)).map_batches(
         _JobWorker,
-        batch_size=at_once,
+        batch_size=None,  # a block: of some photos more, a number would join blocks that have less
         fn_constructor_kwargs={
             "model": _named(model),
             "settings": dict(settings),
@@ -175,6 +194,17 @@ def run_jobs_on_cluster(
             notes=tuple(str(row["notes"]).splitlines()),
             error=str(row["error"]) or None,
         )
+
+
+def _photos_at_once(jobs: Sequence[Job], *, actors: int) -> int:
+    """Return how many photos an actor takes at once, by the size of some of them."""
+    sizes = []
+    for job in jobs[:: -(-len(jobs) // 9)]:
+        with contextlib.suppress(OSError):  # which stylizing will report
+            far = is_remote(job.input)
+            sizes.append(size_of(job.input) if far else job.input.stat().st_size)
+    by_bytes = _BYTES_AT_ONCE // max(1, int(median(sizes))) if sizes else 1
+    return max(1, min(_MOST_AT_ONCE, by_bytes, len(jobs) // (_SHARES * actors)))
 
 
 def _resources(actors: int | None, *, device: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from fast_style.errors import UserError
 from fast_style.images import save_image
 from fast_style.networks.transformer import TransformerNet
 
+_CHECKS = ("speeds", "actors_killed", "drivers_killed")
 _BUCKET = "photos"
 _ACTOR = b"ray::MapWorker(MapBatches"
 _RATIO = 0.85
@@ -43,11 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--photos", type=count, default=2000, help="(default: 2000)")
     parser.add_argument(
-        "--kills", type=int, default=10, help="of actors, and as many of drivers (default: 10)"
+        "--kills", type=count, default=10, help="of actors, and as many of drivers (default: 10)"
     )
     parser.add_argument("--rounds", type=count, default=2, help="of the speeds (default: 2)")
     parser.add_argument("--edge", type=count, default=96, help="pixels (default: 96)")
     parser.add_argument("--width", type=count, default=16, help="of the network (default: 16)")
+    parser.add_argument(
+        "--checks", default=",".join(_CHECKS), help=f"some of them (default: {','.join(_CHECKS)})"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
 
 
@@ -58,15 +62,17 @@ def run(options: argparse.Namespace) -> int:
     for module, what in (("ray", "fast-style[ray]"), ("s3fs", "fast-style[remote]")):
         if importlib.util.find_spec(module) is None:
             raise UserError(f"this benchmark needs pip install '{what}'")
+    if unknown := set(options.checks.split(",")).difference(_CHECKS):
+        raise UserError(f"--checks {', '.join(unknown)}: the checks are {', '.join(_CHECKS)}")
     failed = 0
     with tempfile.TemporaryDirectory() as scratch, s3.serving(_BUCKET):
         bench = _Bench(Path(scratch), options)
         print(
             f"{options.photos} photos of {options.edge}×{options.edge}, width {options.width}, "
-            f"{os.cpu_count()} cores"
+            f"{os.cpu_count()} cores",
+            flush=True,
         )
-        kills = (bench.actors_killed, bench.drivers_killed) if options.kills else ()
-        for check in (bench.speeds, *kills):
+        for check in (getattr(bench, name) for name in options.checks.split(",")):
             begun = time.monotonic()
             for row in check():
                 failed += row.is_right is False

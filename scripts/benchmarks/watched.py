@@ -102,9 +102,10 @@ class Watched:
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if self._mark in line:
-                self.times.append(time.monotonic() - self.started)
+        with self._process.stdout as lines:
+            for line in lines:
+                if self._mark in line:
+                    self.times.append(time.monotonic() - self.started)
 
     def _sample(self) -> None:
         while self.is_running():

@@ -1,6 +1,8 @@
 """The benchmarks run and name what they time; their results are not tested."""
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import processes
@@ -36,6 +38,46 @@ def test_a_benchmark_prints_its_table(arguments: str, rows: tuple[str, ...]) -> 
     assert result.returncode == 0, result.stderr
     for row in rows:
         assert row in result.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
+def test_a_command_is_watched_killed_and_known_by_what_it_leaves(tmp_path: Path) -> None:
+    from benchmarks.watched import Watched, end
+
+    child = "import time; time.sleep(60)"
+    program = f"""
+import subprocess, sys, time
+for actor in ("actor", "other"):
+    subprocess.Popen([sys.executable, "-c", "{child}", actor], stdout=subprocess.DEVNULL)
+for number in range(4):
+    print(number, "of a picture", flush=True)
+print("no word of one", flush=True)
+time.sleep(60)
+"""
+    watched = Watched(
+        [sys.executable, "-c", program],
+        folder=tmp_path,
+        environment=dict(os.environ),
+        actor=f"{sys.executable}\0-c\0{child}\0actor".encode(),
+        mark="picture",
+    )
+    deadline = time.monotonic() + 60
+    while len(watched.times) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert watched.kill_actor(5)
+    while len(watched.left()) > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert watched.is_running()
+    assert not watched.kill_actor(0)
+    assert watched.samples[-1].command > 1 << 20
+    watched.kill()
+    assert not watched.is_running()
+    assert len(watched.left()) == 1
+    end(watched.left())
+    while watched.left() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not watched.left()
+    assert len(watched.times) == 4
 
 
 def test_a_machine_without_a_card_is_told_in_a_line() -> None:

@@ -130,7 +130,7 @@ def test_a_training_from_shards_in_a_bucket_killed_at_random_moments_has_the_bit
         bucket.upload_file(str(tmp_path / f"{number}.tar"), f"shards/{number}.tar")
     style = tmp_path / "photos/photo-000.png"
     data = tiny_config_data(photos=tmp_path / "photos", style=style, weights=vgg_file)
-    data["training"].update(steps=24, checkpoint_every=2)
+    data["training"].update(steps=16, checkpoint_every=2)
     (tmp_path / "near.yaml").write_text(yaml.safe_dump(data))
     data["data"]["train"] = "s3://photos/shards/"
     (tmp_path / "far.yaml").write_text(yaml.safe_dump(data))
@@ -140,7 +140,7 @@ def test_a_training_from_shards_in_a_bucket_killed_at_random_moments_has_the_bit
     moments = random.Random(seed)
     far = [sys.executable, "-m", "fast_style", *command, "../far.yaml", "--run-dir"]
     killed_at = []
-    for machine in ("one", "two", "two", "one"):  # each goes on from what is newest anywhere
+    for machine in ("one", "two", "one"):  # each goes on from what is newest anywhere
         (tmp_path / machine).mkdir(exist_ok=True)
         begun = states_of(bucket)
         with (tmp_path / "log.txt").open("w") as log:
@@ -164,7 +164,7 @@ def test_a_training_from_shards_in_a_bucket_killed_at_random_moments_has_the_bit
         torch.load(path, weights_only=True)
         for path in (tmp_path / "whole/tiny.pth", tmp_path / "far.pth")
     ]
-    assert [one["metadata"]["step"] for one in weights] == [24, 24]
+    assert [one["metadata"]["step"] for one in weights] == [16, 16]
     for key, value in weights[0]["weights"].items():
         assert torch.equal(weights[1]["weights"][key], value)
 

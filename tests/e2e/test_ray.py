@@ -11,9 +11,11 @@ from synthetic import photo
 
 from fast_style.checkpoints.files import CheckpointError, save_model
 from fast_style.commands.stylize import main
-from fast_style.integrations.ray import _named, _RowWorker
+from fast_style.errors import UserError
+from fast_style.integrations.ray import _named, _photos_at_once, _RowWorker, _start_here
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer
+from fast_style.stylization.jobs import Job
 
 PROGRAM = """
 import io, os, signal, threading, time
@@ -123,6 +125,43 @@ def test_a_worker_refuses_another_model_of_the_same_name(
     save_model(tmp_path / "wave.pth", TransformerNet(4, 1))
     with pytest.raises(CheckpointError, match="is another model here"):
         model.load({})
+
+
+@pytest.mark.parametrize(
+    ("photos", "size", "at_once"),
+    [(5000, 4_000, 64), (300, 4_000, 18), (5000, 8 << 20, 2), (5000, 1 << 30, 1), (7, 10, 1)],
+)
+def test_an_actor_takes_many_small_photos_at_once_and_few_large_ones(
+    tmp_path: Path, photos: int, size: int, at_once: int
+) -> None:
+    with (tmp_path / "a.jpg").open("wb") as file:
+        file.truncate(size)
+    jobs = [Job(tmp_path / "a.jpg", tmp_path / "b.jpg")] * photos
+    assert _photos_at_once(jobs, actors=2) == at_once
+    assert _photos_at_once([Job(tmp_path / "gone.jpg", tmp_path / "b.jpg")], actors=2) == 1
+
+
+class BusyRay:
+    """What starts a cluster on a machine that is busy for a while, or has some other fault."""
+
+    def __init__(self, *errors: str) -> None:
+        self._errors = list(errors)
+
+    def init(self, **settings: object) -> None:
+        if self._errors:
+            raise Exception(self._errors.pop(0))
+
+    def shutdown(self) -> None:
+        pass
+
+
+def test_a_cluster_that_does_not_start_in_time_is_started_again() -> None:
+    late = "The current node timed out during startup. This could happen because"
+    _start_here(BusyRay(late, late))
+    with pytest.raises(UserError, match="--ray auto: Ray did not start on this machine: The curr"):
+        _start_here(BusyRay(*[late] * 9))
+    with pytest.raises(UserError, match="no space left"):
+        _start_here(BusyRay("no space left"))
 
 
 @pytest.mark.parametrize(
