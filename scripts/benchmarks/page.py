@@ -91,7 +91,8 @@ def _compare_threads(browser: "Browser", address: str, options: argparse.Namespa
     )
     print("|---|---|---|---|")
     for threads, times in seconds.items():
-        print(f"| {threads} | {median(times):.2f} | {blocks[threads]:.0f} ms | {apart[threads]} |")
+        block = f"{blocks[threads]:.0f} ms"
+        print(f"| {threads} | {median(times):.2f} | {block} | {apart[threads]} |")
     one, two = (median(seconds[threads]) for threads in _THREADS)
     print(f"two threads are {one / two:.2f} times as fast as one")
 
