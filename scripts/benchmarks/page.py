@@ -87,7 +87,7 @@ def _compare_threads(browser: "Browser", address: str, options: argparse.Namespa
             apart[threads] = _apart(_download(page), photo, options.model)
             page.context.close()
     print(
-        "| 512×512, threads | seconds | longest block of the page's thread | the program's picture |"
+        "| 512×512, threads | seconds | longest block of its own thread | the program's picture |"
     )
     print("|---|---|---|---|")
     for threads, times in seconds.items():
