@@ -3,6 +3,7 @@ import functools
 import multiprocessing
 import os
 import re
+import runpy
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from fast_style.networks.transformer import TransformerNet
 from fast_style.training import pace
 
 REPOSITORY = Path(__file__).parents[1]
+MAC = Path(__file__).parent / "mac"
 
 # The same examples every time, no time limit on a busy machine, nothing written beside the tests.
 settings.register_profile(
@@ -44,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("fork", "forkserver", "spawn"),
         help="how loading processes start, as on other systems, where it is spawn",
     )
+    parser.addoption(
+        "--pretend-mps",
+        action="store_true",
+        help="PyTorch says that there is an Apple GPU, in what the tests start too",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,6 +61,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["FAST_STYLE_DEVICE"] = "cpu"
+        if config.option.pretend_mps:
+            runpy.run_path(str(MAC / "sitecustomize.py"))
+            os.environ.update(processes.environment(MAC))
+            return
         # "wraps", because the compiler looks for what PyTorch's own function wraps.
         there = torch.backends.mps.is_available
         torch.backends.mps.is_available = functools.wraps(there)(lambda: False)

@@ -124,6 +124,12 @@ def run(
         return subprocess.CompletedProcess(process.args, code, *(text.result() for text in written))
 
 
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment in which modules are looked for in `folder` first."""
+    paths = [str(folder), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
 def _read(handle: int) -> str:
     with os.fdopen(handle) as file:
         return file.read()

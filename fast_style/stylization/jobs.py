@@ -9,10 +9,11 @@ continuation agree while the images are the same.
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,17 +92,17 @@ def count_left_out(
     """
     counted: Counter[str] = Counter()
     known = table.photo_extensions()
-    place = None if output is None else Path(output).resolve()
+    is_output = None if output is None else inside(Path(output))
     for argument in arguments:
         path = Path(argument)
         if argument == "-" or path.is_file():
             continue
-        inside = _files_in(path, recursive, []) if path.is_dir() else _matches(path)[1]
-        for file in inside or ():
+        files = _files_in(path, recursive, []) if path.is_dir() else _matches(path)[1]
+        for file in files or ():
             extension = file.suffix.lower()
             if extension in known or file.name.startswith(".") or not _is_file(file, []):
                 continue
-            if place is None or (place != file.resolve() and place not in file.resolve().parents):
+            if is_output is None or not is_output(file):
                 counted[extension] += 1
     return counted
 
@@ -147,16 +148,16 @@ def _expand(
         return [Found(path, named=True)]
     failed: list[OSError] = []
     if path.is_dir():
-        root, inside = path, _files_in(path, recursive, failed)
+        root, paths = path, _files_in(path, recursive, failed)
         hint = "" if recursive else "; --recursive looks into its subfolders"
         nothing = f"{path}: holds no images{hint}"
     else:
         root, matched = _matches(path)
         if matched is None:
             raise ImageError(f"{path}: no such image file or folder")
-        inside = iter(matched)
+        paths = iter(matched)
         nothing = f"{argument}: matches no images"
-    found = _images_below(root, inside, output, failed)
+    found = _images_below(root, paths, output, failed)
     if not found:
         raise failed[0] if failed else ImageError(nothing)
     errors += failed
@@ -190,15 +191,11 @@ def _images_below(
     root: Path, paths: Iterable[Path], output: Path | None, failed: list[OSError]
 ) -> list[Found]:
     """Keep the visible image files, but an output below the root, or what is in its folder."""
-    # Of an output its own place counts, not where a link there leads to: that may be a photo.
-    folder = output.resolve() if output else root
-    place = folder if output is None else output.parent.resolve() / output.name
-    below = root.resolve() in folder.parents
+    below = output is not None and inside(root)(output)
+    in_folder = inside(output or root)
 
     def is_output(path: Path) -> bool:
-        if path.name == place.name and path.parent.resolve() == place.parent:
-            return True
-        return folder in path.resolve().parents
+        return in_folder(path) or (output is not None and _is_at(path, output))
 
     known = table.photo_extensions()
     return [
@@ -341,6 +338,32 @@ def _status(path: Path) -> os.stat_result | None:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
         return None
+
+
+def inside(folder: Path) -> Callable[[Path], bool]:
+    """Return what says whether a path leads into a folder, however either of them is spelt.
+
+    On a Mac or Windows `Photos` and `photos` are one folder, and resolved paths may still differ.
+    """
+    place = _status(folder)
+
+    @functools.cache
+    def is_or_is_in(parent: Path) -> bool:
+        status = _status(parent)
+        same = place is not None and status is not None and _identity(status) == _identity(place)
+        return same or (parent != parent.parent and is_or_is_in(parent.parent))
+
+    return lambda path: is_or_is_in(path.resolve().parent)
+
+
+def _is_at(path: Path, place: Path) -> bool:
+    """Return whether a path is a place; where a link there leads does not count."""
+    if path.name.casefold() != place.name.casefold():
+        return False
+    with contextlib.suppress(OSError):
+        same = _identity(path.lstat()) == _identity(place.lstat())
+        return same and path.parent.samefile(place.parent)
+    return False
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

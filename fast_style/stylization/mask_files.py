@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from fast_style.images import table
 from fast_style.images.decoding import ImageError
 from fast_style.remote import is_file, is_remote, listing, shown
-from fast_style.stylization.jobs import STREAM, Job
+from fast_style.stylization.jobs import STREAM, Job, inside
 
 
 def with_masks(jobs: Sequence[Job], mask: Path) -> list[Job]:
@@ -41,14 +41,15 @@ class MaskFinder:
                 raise ImageError(f"{shown(place)}: holds no masks: a mask has its photo's name")
         elif not far and not place.is_file():
             raise ImageError(f"{place}: no such mask, or folder of masks")
-        self._resolved = place.resolve()
+        self._holds = inside(place)
 
     def has(self, photo: Path) -> bool:
         """Return whether a photo is a mask."""
         if photo == STREAM:
             return False
-        resolved = photo.resolve()
-        return resolved == self._resolved or self._resolved in resolved.parents
+        if is_remote(photo) or is_remote(self._place):  # a store is not asked about each photo
+            return self._place in (photo, *photo.parents)
+        return self._holds(photo) or (photo.exists() and photo.samefile(self._place))
 
     def find(self, photo: Path) -> Path:
         """Return the mask of a photo, or the path at which there is none."""

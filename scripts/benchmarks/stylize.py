@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
             cases[f"ours {precision}"] = _OurCase(images, device, precision)
         if options.batch > 1:
             cases["one batch"] = _BatchCase(images, device)
-        results = interleave(cases, options.runs)
+        results = interleave(cases, options.runs, device=device)
         plain = results["plain"].seconds / options.batch
         for name, timing in results.items():
             floating = 2 * _macs_per_pixel(options.width, rewritten=name != "plain")

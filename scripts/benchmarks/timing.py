@@ -13,6 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fast_style.training.usage import peak_memory
+
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
@@ -72,8 +76,10 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def interleave(cases: Mapping[str, Case], runs: int) -> dict[str, Timing]:
-    """Time the cases in turn, after one run of each to warm up."""
+def interleave(
+    cases: Mapping[str, Case], runs: int, *, device: torch.device = _CPU
+) -> dict[str, Timing]:
+    """Time the cases in turn, after one run of each to warm up; `device` is whose memory counts."""
     context = multiprocessing.get_context("spawn")
     runs_of: dict[str, list[_Run]] = {name: [] for name in cases}
     with contextlib.ExitStack() as stack:
@@ -81,7 +87,7 @@ def interleave(cases: Mapping[str, Case], runs: int) -> dict[str, Timing]:
         for name, case in cases.items():
             ours, theirs = context.Pipe()
             # No daemon: these may not have children, as a case with a loader has.
-            process = context.Process(target=_serve, args=(theirs, case))
+            process = context.Process(target=_serve, args=(theirs, case, device))
             process.start()
             stack.callback(process.join)
             pipes[name] = stack.enter_context(ours)
@@ -102,7 +108,7 @@ def _timing(runs: list[_Run]) -> Timing:
     )
 
 
-def _serve(pipe: Connection, case: Case) -> None:
+def _serve(pipe: Connection, case: Case, device: torch.device) -> None:
     function = case()
     base = _resident("VmRSS")
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is done, or was interrupted
@@ -110,15 +116,11 @@ def _serve(pipe: Connection, case: Case) -> None:
         while pipe.recv():
             start = time.perf_counter()
             parts = function()
-            pipe.send((time.perf_counter() - start, _memory(base), parts or {}))
+            pipe.send((time.perf_counter() - start, _memory(device, base), parts or {}))
 
 
-def _memory(base: int) -> int:
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated()
-    if torch.backends.mps.is_available() and torch.mps.driver_allocated_memory():
-        return torch.mps.driver_allocated_memory()
-    return _resident("VmHWM") - base
+def _memory(device: torch.device, base: int) -> int:
+    return _resident("VmHWM") - base if device.type == "cpu" else peak_memory(device)
 
 
 def _resident(field: str) -> int:

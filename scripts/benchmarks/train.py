@@ -98,11 +98,11 @@ def run(options: argparse.Namespace) -> int:
                     shape, device, precision, plain=False, compiled=True
                 )
         print(f"\nbatch {batch_size}, {options.size}x{options.size}, width {options.width}")
-        _print_steps(cases, interleave(cases, options.runs), peaks)
+        _print_steps(cases, interleave(cases, options.runs, device=device), peaks)
         with tempfile.TemporaryDirectory() as scratch:
             photos = write_photos(Path(scratch, "photos"), batch_size)
             parts = {n: _InParts(case, photos) for n, case in cases.items() if not case.compiled}
-            _print_parts(interleave(parts, options.runs))
+            _print_parts(interleave(parts, options.runs, device=device))
     return 0
 
 

@@ -134,6 +134,6 @@ def test_nothing_heavy_is_imported(tmp_path: Path, command: list[str], repositor
     run = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path, capture_output=True, text=True, check=True,
-        env={**os.environ, "PYTHONPATH": str(repository)},
+        env=processes.environment(repository),
     )  # fmt: skip
     assert set(run.stdout.splitlines()[-1].split()) <= {"PIL", "fast_style", "numpy", "torch"}

@@ -15,6 +15,8 @@ from fast_style.data import ContentImages, fingerprint
 from fast_style.data.cache import open_cache
 from fast_style.data.photos import below_common_folder
 from fast_style.data.workers import context
+from fast_style.stylization.jobs import count_left_out, find_inputs, plan_jobs
+from fast_style.stylization.mask_files import MaskFinder
 
 
 def busy(monkeypatch: pytest.MonkeyPatch, *, times: int, pauses: tuple[float, ...]) -> list[Path]:
@@ -31,6 +33,15 @@ def busy(monkeypatch: pytest.MonkeyPatch, *, times: int, pauses: tuple[float, ..
     monkeypatch.setattr(Path, "replace", refused)
     monkeypatch.setattr(files, "_PAUSES", pauses)
     return tried
+
+
+@pytest.fixture
+def caseless(tmp_path: Path) -> Path:
+    """A folder in which `Photos` and `photos` are one."""
+    (tmp_path / "Probe").touch()
+    if not (tmp_path / "pROBE").exists():
+        pytest.skip("needs a file system to which upper and lower case are the same")
+    return tmp_path
 
 
 def test_a_file_that_is_open_for_a_moment_is_replaced_after_it(
@@ -103,6 +114,29 @@ def test_no_link_and_no_two_names_that_differ_in_case_alone_are_kept(repository:
     assert len({name.casefold() for name in names}) == len(names)
     forbidden = set('<>:"|?*\\')
     assert not [name for name in names if forbidden & set(name) or name.endswith((" ", "."))]
+
+
+def test_what_an_outputs_folder_holds_is_no_input_in_whatever_case_it_is_named(
+    caseless: Path,
+) -> None:
+    photos = write_photos(caseless / "Photos", 3)
+    write_photos(caseless / "Photos" / "Out", 2)
+    (caseless / "Photos" / "Out" / "report.txt").touch()
+    output = str(caseless / "PHOTOS" / "out")
+    jobs, errors = plan_jobs([str(caseless / "photos")], "wave", output=output, recursive=True)
+    assert ([job.input.name for job in jobs], errors) == ([path.name for path in photos], [])
+    assert not count_left_out([str(caseless / "photos")], output=output, recursive=True)
+    found, _ = find_inputs(
+        [str(caseless / "photos")], ["wave"], caseless / "PHOTOS" / photos[0].name.upper()
+    )
+    assert [path.name for path in found] == [path.name for path in photos[1:]]
+
+
+def test_a_mask_is_no_photo_in_whatever_case_its_folder_is_named(caseless: Path) -> None:
+    masks = write_photos(caseless / "Photos" / "Masks", 1)
+    finder = MaskFinder(caseless / "photos" / "MASKS")
+    assert finder.has(masks[0])
+    assert not finder.has(*write_photos(caseless / "Photos", 1))
 
 
 def test_text_is_read_and_written_in_utf_8_wherever_a_program_runs(repository: Path) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from benchmarks.serve import load
 from PIL import Image
@@ -299,7 +300,7 @@ def test_the_program_serves_until_it_is_told_to_stop(model: Path, tmp_path: Path
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=processes.environment(Path(__file__).parents[2]),
     )
     assert server.stderr is not None
     line = server.stderr.readline()
