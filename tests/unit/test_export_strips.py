@@ -163,5 +163,7 @@ def test_strips_with_other_edges_are_refused(
     shutil.copytree("sea.strips", "sky.strips")
     capsys.readouterr()
     assert main(["stylize", "--model", "sky.onnx", "a.png", "-o", "b.png"]) != 0
-    told = "encode1.onnx: is of another --edge than sky.onnx: export that again, or remove sky.strip"
+    told = (
+        "encode1.onnx: is of another --edge than sky.onnx: export that again, or remove sky.strip"
+    )
     assert told in capsys.readouterr().err
