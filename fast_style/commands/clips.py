@@ -14,6 +14,7 @@ from fast_style.commands import refused
 from fast_style.images import ImageError, table
 from fast_style.remote import is_remote
 from fast_style.stylization import Stylizer
+from fast_style.stylization.jobs import identity
 from fast_style.video import (
     Coding,
     StylizedClip,
@@ -96,14 +97,11 @@ def _check_outputs(jobs: Sequence[tuple[Path, Path]], options: argparse.Namespac
             )
     # Whatever names and links lead to them.
     inputs = {
-        (status.st_dev, status.st_ino)
-        for source, _ in jobs
-        for status in (path.stat() for path in read_files(source) if path.exists())
+        identity(path.stat()) for source, _ in jobs for path in read_files(source) if path.exists()
     }
     for _, output in jobs:
         for path in written_files(output):
-            status = path.stat()
-            if (status.st_dev, status.st_ino) in inputs:
+            if identity(path.stat()) in inputs:
                 raise VideoError(
                     f"{path}: is the input, which is never overwritten: name another place with "
                     "--output"

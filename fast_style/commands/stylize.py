@@ -189,7 +189,10 @@ def _write_sheet(options: Namespace) -> int:
     masks = MaskFinder(options.mask) if options.mask else None
     paths, errors = find_inputs(options.images, names, options.sheet, recursive=options.recursive)
     if masks:
+        masks.check_output(options.sheet, cure="name another --sheet")
         paths = [path for path in paths if not masks.has(path)]
+        if not paths:
+            raise UserError(f"--mask {options.mask}: there are no photos beside the masks")
     if STREAM in paths:
         raise ImageError("--sheet reads files, not standard input")
     if options.sheet.exists():

@@ -302,7 +302,7 @@ def _checked(jobs: Sequence[Job], errors: list[OSError]) -> list[Job]:
     inputs = set()
     for job in jobs:
         with contextlib.suppress(OSError):  # which reading the file will report
-            inputs.add(_identity(job.input.stat()))
+            inputs.add(identity(job.input.stat()))
     outputs: dict[Path, Job] = {}
     checked = []
     for job in jobs:
@@ -326,7 +326,7 @@ def _checked(jobs: Sequence[Job], errors: list[OSError]) -> list[Job]:
 def _check(job: Job, status: os.stat_result | None, inputs: set[tuple[int, int]]) -> None:
     if status and stat.S_ISDIR(status.st_mode):
         raise ImageError(f"{job.output}: is a folder, so {job.input} cannot be written there")
-    if status and _identity(status) in inputs:
+    if status and identity(status) in inputs:
         raise ImageError(
             f"{job.output}: is an input, and inputs are never overwritten: "
             "name another place with --output"
@@ -343,6 +343,6 @@ def _status(path: Path) -> os.stat_result | None:
         return None
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def identity(status: os.stat_result) -> tuple[int, int]:
     """Return what identifies a file, whatever names and links lead to it."""
     return status.st_dev, status.st_ino

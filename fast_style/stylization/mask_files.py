@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 
 from fast_style.images import table
 from fast_style.images.decoding import ImageError
-from fast_style.stylization.jobs import STREAM, Job
+from fast_style.stylization.jobs import STREAM, Job, identity
 
 
 def with_masks(jobs: Sequence[Job], mask: Path) -> list[Job]:
@@ -18,6 +18,8 @@ def with_masks(jobs: Sequence[Job], mask: Path) -> list[Job]:
     mask was looked for. Raises ImageError.
     """
     finder = MaskFinder(mask)
+    for job in jobs:
+        finder.check_output(job.output, cure="name another place with --output")
     return [replace(job, mask=finder.find(job.input)) for job in jobs if not finder.has(job.input)]
 
 
@@ -34,6 +36,13 @@ class MaskFinder:
         elif not place.is_file():
             raise ImageError(f"{place}: no such mask, or folder of masks")
         self._resolved = place.resolve()
+        files = [place] if self._masks is None else self._masks.values()
+        self._identities = {identity(path.stat()) for path in files if path.exists()}
+
+    def check_output(self, output: Path, *, cure: str) -> None:
+        """Raise ImageError for an output that would be written over a mask."""
+        if output != STREAM and output.exists() and identity(output.stat()) in self._identities:
+            raise ImageError(f"{output}: is a mask, and inputs are never overwritten: {cure}")
 
     def has(self, photo: Path) -> bool:
         """Return whether a photo is a mask."""
