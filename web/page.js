@@ -19,6 +19,9 @@ const state = {
   own: null, // [width, height] of the photo
   size: null, // of what is painted
   longEdge: 0,
+  loaded: false, // the worker has the photo
+  opening: false,
+  painting: false,
   painted: false,
   strength: 1,
   proved: null,
@@ -31,8 +34,11 @@ let worker = null;
 let asked = new Map();
 let count = 0;
 
+/** Begin anew, with a worker that has no photo; what the last one was doing is cancelled. */
 function startWorker() {
   worker?.terminate();
+  Object.assign(state, { loaded: false, painted: false, proved: null });
+  $(".frame").classList.add("plain");
   for (const { reject } of asked.values()) reject(new Cancelled());
   asked = new Map();
   worker = new Worker("worker.js", { type: "module" });
@@ -82,16 +88,21 @@ function sayEngine(provider = "wasm") {
 async function open(blob, name, longEdge = 0) {
   if (!blob) return;
   hideMessage();
-  busy("Opening");
+  // What is painted would be shown as the next photo's picture, and one of two photos be lost.
+  if (state.painting || state.opening) startWorker();
   startIfGone();
+  busy("Opening");
+  state.opening = true;
   try {
     const opened = await ask("open", { file: blob, longEdge, most: longEdge ? Infinity : MOST_PIXELS });
+    state.opening = false;
     if (opened.tooLarge) {
       idle();
       const edge = await consent(opened.own);
       return edge ? open(blob, name, edge) : undefined;
     }
     Object.assign(state, { file: { blob, name, type: blob.type }, longEdge, painted: false });
+    state.loaded = true;
     Object.assign(state, { own: opened.own, size: opened.size });
     draw($("#before"), opened.before);
     showPicture();
@@ -100,8 +111,16 @@ async function open(blob, name, longEdge = 0) {
     if (state.style) await paint();
     else say(`Photo opened, ${state.size.join(" by ")} pixels. Choose a style.`);
   } catch (error) {
+    if (!(error instanceof Cancelled)) state.opening = false; // or the next one is being opened
     fail(error, name);
   }
+}
+
+/** Give the worker the photo, where it is a new one. */
+async function load() {
+  if (state.loaded) return;
+  await ask("open", { file: state.file.blob, longEdge: state.longEdge, most: Infinity });
+  state.loaded = true;
 }
 
 function startIfGone() {
@@ -162,7 +181,9 @@ async function paint() {
     whole: number("whole"),
     pixels: number("strip"),
   };
+  state.painting = true;
   try {
+    await load();
     const done = await ask("stylize", options, (share) => {
       const left = ((performance.now() - begun) * (1 - share)) / share / 1000;
       busy(share > 0.03 ? remaining(left) : "Painting", share);
@@ -171,11 +192,13 @@ async function paint() {
     state.pace = (done.seconds / (width * height)) * 1e6;
     sayEngine(done.provider);
     await show();
+    state.painting = false;
     idle();
     document.body.dataset.seconds = done.seconds.toFixed(2);
     say(`Painted in the style ${style.title}, in ${done.seconds.toFixed(1)} seconds.`);
     proveGpu(style);
   } catch (error) {
+    state.painting = false;
     fail(error);
   }
 }
@@ -217,23 +240,18 @@ async function proveGpu(style) {
 
 async function cancel() {
   startWorker();
-  state.proved = null;
+  state.opening = false;
   sayEngine();
   idle();
-  state.painted = false;
-  if (!state.file) return;
-  // The new worker has no photo yet.
-  const { blob } = state.file;
-  await ask("open", { file: blob, longEdge: state.longEdge, most: Infinity });
-  $(".frame").classList.add("plain");
-  update();
+  if (state.file) await load();
 }
 
 async function chooseStyle(name) {
   state.style = state.styles.find((style) => style.name === name);
   if (!state.file) return say(`Style ${state.style.title}. Now open a photo.`);
+  if (state.opening) return; // what is opened is painted then
   if (isBusy()) await cancel();
-  await paint();
+  if (state.style?.name === name) await paint(); // or another one was chosen meanwhile
 }
 
 // --- Failing ------------------------------------------------------------------------------------
@@ -251,7 +269,7 @@ function fail(error, name = "") {
     const half = Math.round(Math.max(width, height) / 2);
     const { blob, name: file } = state.file;
     startWorker();
-    state.proved = null;
+    update();
     return tell(new Error(`Not enough memory for ${width} × ${height} pixels.`), {
       text: "Try at half the size",
       act: () => open(blob, file, half),

@@ -169,11 +169,16 @@ def _as_mistake(error: Exception, *, less_memory: str) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError):
-        return ": ".join(str(p) for p in (error.filename, error.strerror) if p) or str(error)
+        return refused(error)
     if is_memory_error(error):
         what = (str(error).splitlines() or ["Out of memory"])[0].rstrip(".")
         return f"{what}. {less_memory[0].upper()}{less_memory[1:]}."
     return None
+
+
+def refused(error: OSError) -> str:
+    """Return one line for what the operating system refuses."""
+    return ": ".join(str(p) for p in (error.filename, error.strerror) if p) or str(error)
 
 
 def exit_code(*, unreadable: int) -> int:

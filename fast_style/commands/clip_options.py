@@ -5,6 +5,20 @@ import contextlib
 from fractions import Fraction
 
 from fast_style.commands.options import count
+from fast_style.errors import UserError
+
+# None of these is set where it is not given.
+_NAMES = ("codec", "pixel_format", "steady", "rate", "workers")
+
+
+def refuse_clip_options(options: argparse.Namespace) -> None:
+    """Raise UserError for an option that does nothing, since what is stylized is no clip."""
+    for name in _NAMES:
+        if getattr(options, name) is not None:
+            raise UserError(
+                f"--{name.replace('_', '-')} is for clips, and here are none: leave it out (a GIF, "
+                "WebP or PNG that moves is a clip where -o names a .gif, a .webp or a video)"
+            )
 
 
 def add_clip_options(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +42,6 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
     clips.add_argument(
         "--rate",
         type=_rate,
-        default=Fraction(25),
         metavar="FPS",
         help="frames a second of numbered pictures, as 25 or 30000/1001 (default: 25)",
     )

@@ -2,15 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from fast_style import distributed
 from fast_style.checkpoints.files import CheckpointError, find_model
+from fast_style.commands import refused
+from fast_style.images import ImageError, table
 from fast_style.remote import is_remote
 from fast_style.stylization import Stylizer
+from fast_style.stylization.jobs import identity
 from fast_style.video import (
     Coding,
     StylizedClip,
@@ -18,8 +22,14 @@ from fast_style.video import (
     is_clip,
     is_finished,
     named_output,
+    read_files,
     stylize_clip,
+    written_files,
 )
+from fast_style.video.clips import is_pattern
+
+# Frames a second of pictures that have none of their own.
+_RATE = Fraction(25)
 
 _NOT_FOR_CLIPS = (
     "sheet",
@@ -35,6 +45,9 @@ _NOT_FOR_CLIPS = (
 
 def has_clips(options: argparse.Namespace) -> bool:
     """Return whether what is to be stylized is clips. Raises VideoError for clips among photos."""
+    for source in options.images:
+        if is_remote(source) and Path(source).suffix.lower() in table.CLIPS:
+            raise VideoError(f"{source}: is a clip in a store: copy it to this machine first")
     near = [source for source in options.images if not is_remote(source)]
     found = [source for source in near if is_clip(source, options.output)]
     if found and len(found) < len(options.images):
@@ -55,13 +68,10 @@ def stylize_clips(options: argparse.Namespace, load: Callable[[Path], Stylizer])
         (Path(source), named_output(source, model.stem, options.output))
         for source in options.images
     ]
-    if len({output for _, output in jobs}) < len(jobs):
-        raise VideoError(f"{options.output}: several clips would become one file: name a folder")
+    _check_outputs(jobs, options)
     share = jobs[distributed.rank() :: distributed.world_size()]
     waiting = []
     for source, output in share:
-        if output.exists() and source.exists() and output.samefile(source):
-            raise VideoError(f"{output}: is the input, which is never overwritten")
         if is_finished(output) and not options.overwrite:
             print(f"{output}: already there; --overwrite redoes it", file=sys.stderr)
         else:
@@ -70,6 +80,32 @@ def stylize_clips(options: argparse.Namespace, load: Callable[[Path], Stylizer])
         return 0
     stylizer = load(model)
     return max([_stylize(stylizer, *job, options, alone=len(jobs) == 1) for job in waiting])
+
+
+def _check_outputs(jobs: Sequence[tuple[Path, Path]], options: argparse.Namespace) -> None:
+    """Raise VideoError for an output that is no place for a clip, or that is an input."""
+    if options.output == "-" or is_remote(options.output):
+        raise VideoError(f"-o {options.output}: a clip becomes a file on this machine: name one")
+    if options.rate and not any(is_pattern(source) for source, _ in jobs):
+        raise VideoError("--rate is for numbered pictures: a clip has its own, leave it out")
+    sources: dict[Path, Path] = {}
+    for source, output in jobs:
+        if (other := sources.setdefault(output, source)) is not source:
+            raise VideoError(
+                f"{output}: several clips would become one file, {other} and {source}: "
+                "name a folder, or stylize them apart"
+            )
+    # Whatever names and links lead to them.
+    inputs = {
+        identity(path.stat()) for source, _ in jobs for path in read_files(source) if path.exists()
+    }
+    for _, output in jobs:
+        for path in written_files(output):
+            if identity(path.stat()) in inputs:
+                raise VideoError(
+                    f"{path}: is the input, which is never overwritten: name another place with "
+                    "--output"
+                )
 
 
 def _stylize(
@@ -89,14 +125,15 @@ def _stylize(
                 ),
                 steady=options.steady,
                 workers=options.workers,
-                rate=options.rate,
+                rate=options.rate or _RATE,
                 on_note=progress.note,
                 on_frame=progress.frame,
             )
-    except VideoError as error:
+    except (ImageError, OSError) as error:  # of this clip: the others go on
         if alone:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        text = str(error) if isinstance(error, ImageError) else refused(error)
+        print(f"error: {text}", file=sys.stderr)
         return 1
     print(f"{output} ({_summary(result)})")
     if result.damage:

@@ -6,6 +6,7 @@ PyTorch's own program, where Core ML and ExecuTorch begin. .safetensors is the l
 the weights, and beside them config.json and a model card, README.md.
 """
 
+import contextlib
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ from fast_style.errors import UserError
 from fast_style.export.half import halved
 from fast_style.export.hub import hub_files
 from fast_style.export.origin import Origin, origin_of
-from fast_style.export.portable import strips_folder
+from fast_style.export.portable import strips_files, strips_folder
 from fast_style.export.program import program_bytes
-from fast_style.files import atomic_write
+from fast_style.files import atomic_write, remove_unfinished
 from fast_style.networks.transformer import TransformerNet
 
 _OPSET = 17
@@ -131,6 +132,8 @@ def _export(options: Namespace) -> int:
     else:
         dtype = torch.float16 if options.half else torch.float32
         files = hub_files(output, model, origin, dtype=dtype)
+    if kind == ".onnx":
+        _remove_strips(output)
     for path, content in files.items():
         path.parent.mkdir(exist_ok=True)
         with atomic_write(path) as file:
@@ -141,6 +144,20 @@ def _export(options: Namespace) -> int:
     others = "".join(f", {name}" for name in beside)
     print(f"{output}{others}: {origin.style}, {len(files[output]) / 1e6:.2f} MB{parity}")
     return 0
+
+
+def _remove_strips(output: Path) -> None:
+    """Remove the graphs for strips of the model that was there: they are not the new one's.
+
+    They go before the new model comes, and its own come after it: killed in between, a model has
+    no strips, and never another one's.
+    """
+    for path in strips_files(output).values():
+        path.unlink(missing_ok=True)
+    folder = strips_folder(output)
+    remove_unfinished(folder)
+    with contextlib.suppress(OSError):  # it holds other things, or is not there
+        folder.rmdir()
 
 
 def _check_options(kind: str, options: Namespace) -> None:
@@ -188,6 +205,5 @@ def _checked_onnx(
     if options.strips:
         stages = stage_bytes(network, half=form.half, about=about)
         check_parity(strips_runtime(stages, strip_pixels=_SMALL_STRIPS), network, form)
-        folder = strips_folder(output)
-        files |= {folder / f"{stage}.onnx": data for stage, data in stages.items()}
+        files |= {path: stages[stage] for stage, path in strips_files(output).items()}
     return files, f", opset {form.opset}; {near}"

@@ -13,6 +13,7 @@ import torch
 from fast_style import distributed
 from fast_style.checkpoints.files import CheckpointError, find_model, shipped_models
 from fast_style.commands import check_writable, run
+from fast_style.commands.clip_options import refuse_clip_options
 from fast_style.commands.clips import has_clips, stylize_clips
 from fast_style.commands.stylize_options import (
     check_numbers,
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if options.ray:
                     raise UserError("--ray is for photos: a clip uses all cores of one machine")
                 return stylize_clips(options, lambda path: _load(path, options, size=options.size))
+            refuse_clip_options(options)
             if options.sheet and has_remote(options.images, str(options.sheet)):
                 raise UserError("--sheet draws photos of this machine, on this machine")
             return _sheet(options) if options.sheet else _stylize(options)
@@ -187,7 +189,10 @@ def _write_sheet(options: Namespace) -> int:
     masks = MaskFinder(options.mask) if options.mask else None
     paths, errors = find_inputs(options.images, names, options.sheet, recursive=options.recursive)
     if masks:
+        masks.check_output(options.sheet, cure="name another --sheet")
         paths = [path for path in paths if not masks.has(path)]
+        if not paths:
+            raise UserError(f"--mask {options.mask}: there are no photos beside the masks")
     if STREAM in paths:
         raise ImageError("--sheet reads files, not standard input")
     if options.sheet.exists():

@@ -14,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from fast_style.commands import run
+from fast_style.commands.clip_options import refuse_clip_options
 from fast_style.commands.stylize_options import (
     check_numbers,
     parser,
@@ -95,6 +96,10 @@ def _prepare(
 
 def _refuse(options: Namespace) -> None:
     """Name what an exported model cannot do."""
+    refuse_clip_options(options)
+    for image in options.images:
+        if Path(image).suffix.lower() in table.CLIPS:
+            raise UserError(f"{image}: a clip needs the model's .pth: a .onnx stylizes photos")
     if options.sheet:
         raise UserError("--sheet draws models of PyTorch: name .pth files or models by name")
     if len(options.model) != 1 or not options.model[0].lower().endswith(".onnx"):

@@ -1,6 +1,7 @@
 """A model in the layout of model hubs: safetensors weights, their config, and a model card."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,9 @@ def _is_ours(path: Path) -> bool:
 
 def _card(file_name: str, model: Model, origin: Origin) -> str:
     """Return a model card: what the hub reads at its head, then what a person wants to know."""
-    known = origin.licence.split()[0].lower() if origin.licence else "unknown"
+    # What the hub reads is one word, and YAML has a meaning for others.
+    words = re.findall(r"[\w.+-]+", (origin.licence or "unknown").lower())
+    known = words[0] if words else "other"
     network = model.network
     family = "" if network.kind == DEFAULT_KIND else f"kind {network.kind}, "
     shape = f"{family}width {network.width}, {network.num_residual_blocks} residual blocks"
@@ -70,7 +73,8 @@ def _card(file_name: str, model: Model, origin: Origin) -> str:
         "Licence of the weights": origin.licence or "not stated",
         "Made with": f"fast-style {origin.version}",
     }
-    table = "\n".join(f"| {name} | {value.replace('|', '/')} |" for name, value in facts.items())
+    cells = {name: " ".join(value.replace("|", "/").split()) for name, value in facts.items()}
+    table = "\n".join(f"| {name} | {value} |" for name, value in cells.items())
     return f"""---
 {_LIBRARY}
 pipeline_tag: image-to-image

@@ -44,7 +44,9 @@ def origin_of(path: Path, model: Model, *, licence: str | None = None) -> Origin
         style=str(metadata.get("name") or path.stem),
         style_image=styles_text(named_styles(config)) or None,
         trained_on=_text(_mapping(config.get("data")).get("description")),
-        licence=licence or _text(metadata.get("licence")) or ("MIT" if shipped else None),
+        licence=(licence or "").strip()
+        or _text(metadata.get("licence"))
+        or ("MIT" if shipped else None),
         checksum=f"sha256:{digest(path)}",
         version=__version__,
     )
@@ -55,4 +57,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _text(value: Any) -> str | None:
-    return str(value) if value else None
+    return str(value).strip() or None if value else None

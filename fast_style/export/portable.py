@@ -170,18 +170,23 @@ def _stages(
 ) -> Callable[[], dict[str, Stage]] | None:
     """Return what loads the graphs for strips that lie beside a model, None where there are none.
 
-    Raises UserError where they are another model's.
+    Some of them are none: those of an export that was killed. Raises UserError where they are
+    another model's, or another form's.
     """
-    folder = strips_folder(path)
-    if not folder.is_dir():
+    files = strips_files(path)
+    if not all(file.is_file() for file in files.values()):
         return None
 
     @cache
     def loaded() -> dict[str, Stage]:
-        graphs = {stage: load(folder / f"{stage}.onnx") for stage in STAGES}
+        graphs = {stage: load(file) for stage, file in files.items()}
         for stage, graph in graphs.items():
-            if graph.about.get("checksum") != of.get("checksum"):
-                raise UserError(f"{folder / stage}.onnx: is of another model than {path}")
+            for what, of_what in (("checksum", "model"), ("edge", "--edge")):
+                if graph.about.get(what) != of.get(what):
+                    raise UserError(
+                        f"{files[stage]}: is of another {of_what} than {path}: export that again, "
+                        f"or remove {strips_folder(path)}"
+                    )
         return {stage: graph.run for stage, graph in graphs.items()}
 
     return loaded
@@ -190,6 +195,11 @@ def _stages(
 def strips_folder(path: Path) -> Path:
     """Return the folder of an exported model's graphs for strips."""
     return path.with_suffix(".strips")
+
+
+def strips_files(path: Path) -> dict[str, Path]:
+    """Return the files of an exported model's graphs for strips, by their stages."""
+    return {stage: strips_folder(path) / f"{stage}.onnx" for stage in STAGES}
 
 
 def _onnxruntime(path: Path) -> _Graph:

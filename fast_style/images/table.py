@@ -97,6 +97,14 @@ WRITTEN = tuple(row for row in FORMATS if row.written)
 EXTENSIONS = frozenset(
     extension for row in FORMATS if not row.package for extension in row.extensions
 )
+# What is a clip rather than a photo, wherever it is met.
+CLIPS = frozenset(
+    f".{ending}"
+    for ending in (
+        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg"),
+        *("wmv", "flv", "3gp", "ogv"),
+    )
+)
 
 
 def photo_extensions() -> frozenset[str]:

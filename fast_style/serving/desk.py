@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from fast_style.checkpoints.files import Model, find_model, load_model
-from fast_style.devices import Precision
+from fast_style.devices import Precision, is_memory_error
 from fast_style.errors import UserError
 from fast_style.images import read_picture, read_size, write_picture
 from fast_style.images.decoding import TooManyPixelsError
@@ -60,7 +60,8 @@ class Answer:
 class Desk:
     """Takes photos in, as many as `waiting` beside those in work, and gives them to `workers`.
 
-    `styles` are names or files of models. Raises UserError for one that cannot be loaded.
+    `styles` are names or files of models. Raises UserError for one that cannot be loaded, and for
+    two of one name.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class Desk:
         most_pixels: int,
         precision: Precision = "float32",
     ) -> None:
-        self._models = dict(_load(style) for style in styles)
+        self._models = _load_all(styles)
         self._precision: Precision = precision
         self._most_pixels = most_pixels
         self._workers = workers
@@ -115,7 +116,8 @@ class Desk:
     def stylize(self, photo: bytes, wish: Wish) -> Answer:
         """Return the stylized photo, once a worker is free; call it within `place`.
 
-        Raises UserError for what is no photo, TooLargeError for too many pixels.
+        Raises UserError for what is no photo, TooLargeError for too many pixels, or more than the
+        memory there is holds.
         """
         if wish.style not in self._models:
             known = ", ".join(self._models)
@@ -134,7 +136,15 @@ class Desk:
         rows, columns = stylizer.output_size(height, width)
         if rows * columns > self._most_pixels:
             raise TooLargeError(_too_many(rows, columns, self._most_pixels))
-        return self._pool.submit(self._work, stylizer, photo).result()
+        try:
+            return self._pool.submit(self._work, stylizer, photo).result()
+        except Exception as error:
+            if not is_memory_error(error):
+                raise
+            raise TooLargeError(
+                f"{columns}x{rows} pixels are too many for the memory there is now: send a smaller "
+                "photo, or ask for a smaller size"
+            ) from None
 
     def close(self, *, seconds: float) -> None:
         """Take no more photos, and wait for those that were taken, at most so long."""
@@ -153,10 +163,16 @@ class Desk:
         return Answer(content=output.getvalue(), media_type=TYPES[file_format])
 
 
-def _load(style: str) -> tuple[str, Model]:
-    path = find_model(style)
-    model = load_model(path)
-    return str(model.metadata.get("name") or Path(path).stem), model
+def _load_all(styles: list[str]) -> dict[str, Model]:
+    models: dict[str, Model] = {}
+    for style in styles:
+        path = find_model(style)
+        model = load_model(path)
+        name = str(model.metadata.get("name") or Path(path).stem)
+        if name in models:
+            raise UserError(f"--model {style}: another one has its name, {name}: leave one out")
+        models[name] = model
+    return models
 
 
 def _size_of(photo: bytes) -> tuple[int, int]:

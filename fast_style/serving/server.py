@@ -9,7 +9,8 @@ import contextlib
 import json
 import logging
 import socket
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +30,7 @@ _SILENCE_SECONDS = 20
 _CHUNK = 1 << 16
 # How much of a refused photo is still read, so that whoever sends it gets to reading the answer.
 _LEFTOVER = 1 << 26
+_DIGITS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,13 +56,15 @@ class Server(ThreadingHTTPServer):
         self.limits = limits
         port = self.server_address[1]
         names = {"localhost", "127.0.0.1", "[::1]", *limits.names}
-        self.hosts = {f"{name}:{port}" for name in names}
+        # Browsers write names in small letters, however they were typed.
+        self.hosts = {f"{name}:{port}".lower() for name in names}
         if port == 80:
-            self.hosts |= names
+            self.hosts |= {name.lower() for name in names}
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients that went away; log everything else with its traceback."""
-        logger.exception("a request could not be answered")
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            logger.exception("a request could not be answered")
 
 
 class _RefusalError(Exception):
@@ -76,39 +80,44 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        with self._answering():
-            path = urlsplit(self.path).path
-            if path == "/health":
-                self._refuse_when_closing()
-                self._send_json({"status": "ok", "version": __version__})
-            elif path == "/styles":
-                self._send_json({"styles": _described(self.server.desk)})
-            else:
-                self._send_file(path)
+        self._answer(self._get)
 
     do_HEAD = do_GET  # noqa: N815 (the standard library's name)
 
     def do_POST(self) -> None:
-        with self._answering():
-            url = urlsplit(self.path)
-            if url.path != "/stylize":
-                raise _RefusalError(HTTPStatus.NOT_FOUND, f"{url.path}: there is no such place")
-            wish = _wish(url.query)
-            length = self._length()
-            with self.server.desk.place():
-                photo = self.rfile.read(length)
-                if len(photo) < length:
-                    raise _RefusalError(HTTPStatus.BAD_REQUEST, "the photo was cut short")
-                answer = self.server.desk.stylize(photo, wish)
-                # Within the place, so that closing waits for it.
-                self._send(HTTPStatus.OK, answer.content, answer.media_type)
+        self._answer(self._stylize)
 
-    @contextlib.contextmanager
-    def _answering(self) -> Iterator[None]:
-        """Turn what is raised into an answer of one line."""
+    def _get(self) -> None:
+        path = urlsplit(self.path).path
+        if any(name in self.headers for name in ("Content-Length", "Transfer-Encoding")):
+            self.close_connection = True  # or a body, which nobody reads, were the next request
+        if path == "/health":
+            self._refuse_when_closing()
+            self._send_json({"status": "ok", "version": __version__})
+        elif path == "/styles":
+            self._send_json({"styles": _described(self.server.desk)})
+        else:
+            self._send_file(path)
+
+    def _stylize(self) -> None:
+        url = urlsplit(self.path)
+        if url.path != "/stylize":
+            raise _RefusalError(HTTPStatus.NOT_FOUND, f"{url.path}: there is no such place")
+        wish = _wish(url.query)
+        length = self._length()
+        with self.server.desk.place():
+            photo = self.rfile.read(length)
+            if len(photo) < length:
+                raise _RefusalError(HTTPStatus.BAD_REQUEST, "the photo was cut short")
+            answer = self.server.desk.stylize(photo, wish)
+            # Within the place, so that closing waits for it.
+            self._send(HTTPStatus.OK, answer.content, answer.media_type)
+
+    def _answer(self, answer: Callable[[], None]) -> None:
+        """Answer whoever may ask, and turn what is raised into an answer of one line."""
         try:
             self._check_caller()
-            yield
+            answer()
         except _RefusalError as refusal:
             self._send_error(refusal.status, str(refusal), refusal.headers)
         except BusyError as error:
@@ -123,6 +132,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_error(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except (ConnectionError, TimeoutError):  # whoever asked has gone
             self.close_connection = True
+        except Exception:
+            logger.exception("a request could not be answered")
+            self._send_error(
+                HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this, and its log says how"
+            )
 
     def _check_caller(self) -> None:
         host = self.headers.get("Host", "")
@@ -153,9 +167,13 @@ class _Handler(BaseHTTPRequestHandler):
                 f"Content-Type {media_type!r}: send a photo's bytes, as image/jpeg",
             )
         text = self.headers.get("Content-Length", "")
-        if not text.isascii() or not text.isdecimal():
-            raise _RefusalError(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
-        length = int(text)
+        if not text.isascii() or not text.isdecimal() or "Transfer-Encoding" in self.headers:
+            raise _RefusalError(
+                HTTPStatus.LENGTH_REQUIRED,
+                "Content-Length is missing: chunks (Transfer-Encoding) are not taken",
+            )
+        # Python makes no number of thousands of digits: the first ones say that it is too large.
+        length = int(text.lstrip("0")[:_DIGITS] or "0")
         if length > self.server.limits.body:
             most = self.server.limits.body / (1 << 20)
             raise TooLargeError(f"{length:,} bytes are too many: at most {most:g} MiB are taken")

@@ -53,9 +53,16 @@ def find_file(folder: Path, url_path: str, *, accepts_gzip: bool) -> PageFile | 
     root = folder.resolve()
     path = (root / parts).resolve()
     media_type = _TYPES.get(path.suffix)
-    if media_type is None or not path.is_relative_to(root) or not path.is_file():
+    if media_type is None or not path.is_relative_to(root) or not _is_file(path):
         return None
     packed = path.with_name(path.name + ".gz")
     if accepts_gzip and packed.is_file():
         return PageFile(path=packed, media_type=media_type, compressed=True)
     return PageFile(path=path, media_type=media_type, compressed=False)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # as of a name that is too long for a file
+        return False

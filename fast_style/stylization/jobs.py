@@ -299,7 +299,7 @@ def _checked(jobs: Sequence[Job], errors: list[OSError]) -> list[Job]:
     inputs = set()
     for job in jobs:
         with contextlib.suppress(OSError):  # which reading the file will report
-            inputs.add(_identity(job.input.stat()))
+            inputs.add(identity(job.input.stat()))
     outputs: dict[Path, Job] = {}
     checked = []
     for job in jobs:
@@ -323,7 +323,7 @@ def _checked(jobs: Sequence[Job], errors: list[OSError]) -> list[Job]:
 def _check(job: Job, status: os.stat_result | None, inputs: set[tuple[int, int]]) -> None:
     if status and stat.S_ISDIR(status.st_mode):
         raise ImageError(f"{job.output}: is a folder, so {job.input} cannot be written there")
-    if status and _identity(status) in inputs:
+    if status and identity(status) in inputs:
         raise ImageError(
             f"{job.output}: is an input, and inputs are never overwritten: "
             "name another place with --output"
@@ -350,7 +350,7 @@ def inside(folder: Path) -> Callable[[Path], bool]:
     @functools.cache
     def is_or_is_in(parent: Path) -> bool:
         status = _status(parent)
-        same = place is not None and status is not None and _identity(status) == _identity(place)
+        same = place is not None and status is not None and identity(status) == identity(place)
         return same or (parent != parent.parent and is_or_is_in(parent.parent))
 
     return lambda path: is_or_is_in(path.resolve().parent)
@@ -361,11 +361,11 @@ def _is_at(path: Path, place: Path) -> bool:
     if path.name.casefold() != place.name.casefold():
         return False
     with contextlib.suppress(OSError):
-        same = _identity(path.lstat()) == _identity(place.lstat())
+        same = identity(path.lstat()) == identity(place.lstat())
         return same and path.parent.samefile(place.parent)
     return False
 
 
-def _identity(status: os.stat_result) -> tuple[int, int]:
+def identity(status: os.stat_result) -> tuple[int, int]:
     """Return what identifies a file, whatever names and links lead to it."""
     return status.st_dev, status.st_ino

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from fast_style.images import table
 from fast_style.images.decoding import ImageError
 from fast_style.remote import is_file, is_remote, listing, shown
-from fast_style.stylization.jobs import STREAM, Job, inside
+from fast_style.stylization.jobs import STREAM, Job, identity, inside
 
 
 def with_masks(jobs: Sequence[Job], mask: Path) -> list[Job]:
@@ -22,6 +22,8 @@ def with_masks(jobs: Sequence[Job], mask: Path) -> list[Job]:
     mask was looked for. Raises ImageError.
     """
     finder = MaskFinder(mask)
+    for job in jobs:
+        finder.check_output(job.output, cure="name another place with --output")
     return [replace(job, mask=finder.find(job.input)) for job in jobs if not finder.has(job.input)]
 
 
@@ -42,6 +44,13 @@ class MaskFinder:
         elif not far and not place.is_file():
             raise ImageError(f"{place}: no such mask, or folder of masks")
         self._holds = inside(place)
+        files = [] if far else [place] if self._masks is None else self._masks.values()
+        self._identities = {identity(path.stat()) for path in files if path.exists()}
+
+    def check_output(self, output: Path, *, cure: str) -> None:
+        """Raise ImageError for an output that would be written over a mask."""
+        if output != STREAM and output.exists() and identity(output.stat()) in self._identities:
+            raise ImageError(f"{output}: is a mask, and inputs are never overwritten: {cure}")
 
     def has(self, photo: Path) -> bool:
         """Return whether a photo is a mask."""

@@ -7,7 +7,14 @@ imported when a clip is opened.
 from fast_style.video.clips import VideoError, is_clip
 from fast_style.video.coding import Coding
 from fast_style.video.stability import Stability, format_stability, measure_stability
-from fast_style.video.stylizing import StylizedClip, is_finished, named_output, stylize_clip
+from fast_style.video.stylizing import (
+    StylizedClip,
+    is_finished,
+    named_output,
+    read_files,
+    stylize_clip,
+    written_files,
+)
 
 __all__ = [
     "Coding",
@@ -19,5 +26,7 @@ __all__ = [
     "is_finished",
     "measure_stability",
     "named_output",
+    "read_files",
     "stylize_clip",
+    "written_files",
 ]

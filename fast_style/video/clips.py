@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from fast_style.images import ImageError
+from fast_style.images.table import CLIPS
 
 # (rows, columns, 2): for each block of `BLOCK` pixels a side, where it was in the frame before,
 # as (x, y) in pixels from where it is; NaN where the stream does not say.
@@ -20,13 +21,6 @@ BLOCK = 8
 UNSPECIFIED = 2
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
 
-_CLIPS = frozenset(
-    f".{ending}"
-    for ending in (
-        *("mp4", "m4v", "mov", "mkv", "webm", "avi", "ts", "mts", "m2ts", "mpg", "mpeg"),
-        *("wmv", "flv", "3gp", "ogv"),
-    )
-)
 _ANIMATIONS = frozenset((".gif", ".webp", ".png", ".apng"))
 _PICTURES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif"))
 _PATTERN = re.compile(r"%(0\d+)?d")
@@ -116,7 +110,7 @@ def is_clip(source: str, output: str | None = None) -> bool:
     a photo.
     """
     path = Path(source)
-    if path.suffix.lower() in _CLIPS or (is_pattern(path) and not path.exists()):
+    if path.suffix.lower() in CLIPS or (is_pattern(path) and not path.exists()):
         return True
     if not is_animation(path) or output is None or not _may_move(Path(output)):
         return False
@@ -125,7 +119,7 @@ def is_clip(source: str, output: str | None = None) -> bool:
 
 def _may_move(output: Path) -> bool:
     suffix = output.suffix.lower()
-    return suffix in _CLIPS or suffix in (".gif", ".webp") or is_pattern(output)
+    return suffix in CLIPS or suffix in (".gif", ".webp") or is_pattern(output)
 
 
 def _moves(path: Path) -> bool:
@@ -134,5 +128,7 @@ def _moves(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return getattr(image, "n_frames", 1) > 1
+    except Image.DecompressionBombError:
+        return True  # as a photo it would be read, and its frames are too many pixels
     except (OSError, ValueError, SyntaxError):
         return False  # reading it as a photo tells what is wrong

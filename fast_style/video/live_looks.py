@@ -34,7 +34,7 @@ class Looks:
         self._index = 0
         self._changing = threading.Lock()
         self.strength = strength
-        self._stylizer = self._made()
+        self._stylizer = self._made(self._index, strength)
 
     @property
     def name(self) -> str:
@@ -60,24 +60,26 @@ class Looks:
     def change(self, wish: str) -> None:
         """Do what a person asked for, if it is about looks: see `KEYS` in live_window.py."""
         with self._changing:
-            before = self._index, self.strength
+            index, strength = self._index, self.strength
             if wish in ("next", "previous"):
-                self._index = (self._index + (1 if wish == "next" else -1)) % len(self._models)
+                index = (index + (1 if wish == "next" else -1)) % len(self._models)
             elif wish.isdecimal() and 1 <= int(wish) <= len(self._models):
-                self._index = int(wish) - 1
+                index = int(wish) - 1
             elif wish in ("stronger", "weaker"):
                 change = _STEP if wish == "stronger" else -_STEP
-                self.strength = min(1.0, max(0.0, round(self.strength + change, 1)))
-            if (self._index, self.strength) != before:
-                self._stylizer = self._made()
+                strength = min(1.0, max(0.0, round(strength + change, 1)))
+            if (index, strength) != (self._index, self.strength):
+                # Only then is it named: until its model is loaded, frames have the style before.
+                self._stylizer = self._made(index, strength)
+                self._index, self.strength = index, strength
 
-    def _made(self) -> Stylizer:
-        path = self._models[self._index]
+    def _made(self, index: int, strength: float) -> Stylizer:
+        path = self._models[index]
         if path not in self._loaded:
             self._loaded[path] = load_model(path)
         return Stylizer(
             self._loaded[path],
             precision=self._precision,
             device=self._device,
-            strength=self.strength,
+            strength=strength,
         )

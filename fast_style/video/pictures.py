@@ -45,7 +45,10 @@ class AnimationSource:
                 )
         except FileNotFoundError:
             raise VideoError(f"{path}: no such file") from None
-        except (OSError, ValueError, SyntaxError, EOFError) as error:
+        except (
+            *(OSError, ValueError, SyntaxError, EOFError),
+            Image.DecompressionBombError,
+        ) as error:
             raise VideoError(f"{path}: damaged: {error}") from None
 
     def frames(self, *, skip: int = 0, motion: bool = False) -> Generator[Frame, None, None]:

@@ -210,15 +210,21 @@ class FileSource:
 
     def _frame(self, frame: "VideoFrame", pts: int, reformatter: Any, motion: bool) -> Frame:
         matrix = matrix_of(self.clip.colors, self.clip.height)
+        # Where the size changes on the way, as in a broadcast, all frames get that of the first.
+        width, height = (self.clip.width, self.clip.height)[:: -1 if self._turns % 2 else 1]
+        same = (frame.width, frame.height) == (width, height)
         rgb = reformatter.reformat(
             frame,
+            width=width,
+            height=height,
             format="rgb24",
             src_colorspace=None if frame.format.is_rgb else matrix,
             interpolation=SCALING,
             threads=1,
         )
         pixels = np.rot90(rgb.to_ndarray(), self._turns)
-        vectors = _motion(frame, self._turns) if motion and self.clip.has_motion else None
+        moves = motion and self.clip.has_motion and same
+        vectors = _motion(frame, self._turns) if moves else None
         return Frame(
             pixels=torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1),
             pts=pts,

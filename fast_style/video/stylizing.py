@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
@@ -141,6 +142,18 @@ def is_finished(output: Path) -> bool:
     return there.exists() and not (is_pattern(output) and _parts(output).exists())
 
 
+def read_files(path: Path) -> list[Path]:
+    """Return the files that an input is read from: itself, or the pictures of a sequence."""
+    return pictures_of(path) if is_pattern(path) and not path.exists() else [path]
+
+
+def written_files(output: Path) -> list[Path]:
+    """Return the files that are there and may be written over: itself, or numbered pictures."""
+    if is_pattern(output):
+        return pictures_of(output)
+    return [output] if output.exists() else []
+
+
 def named_output(source: str, model: str, output: str | None) -> Path:
     """Return where a clip goes: `output`, a name of its own in that folder, or one beside it."""
     path = Path(source)
@@ -150,7 +163,7 @@ def named_output(source: str, model: str, output: str | None) -> Path:
     name = f"{path.stem}.{model}{ending}"
     if output is None:
         return path.with_name(name)
-    is_folder = Path(output).is_dir() or output.endswith("/") or not Path(output).suffix
+    is_folder = Path(output).is_dir() or output.endswith(("/", os.sep)) or not Path(output).suffix
     return Path(output) / name if is_folder else Path(output)
 
 
@@ -233,9 +246,8 @@ def _key(
 
 
 def _digest(path: Path) -> str:
-    paths = [path] if path.exists() else pictures_of(path)
     digest = sha256()
-    for one in paths:
+    for one in read_files(path):
         with one.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

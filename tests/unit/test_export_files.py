@@ -250,3 +250,20 @@ def test_weights_too_large_for_float16_are_refused(
     assert export(model, tmp_path / "b.onnx", "--half") == 2
     assert "too large for float16: leave out --half" in capsys.readouterr().err
     assert not (tmp_path / "b.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("licence", "for_the_hub", "row"),
+    [
+        (" ", "unknown", "not stated"),
+        ("MIT: as\nit is | here", "mit", "MIT: as it is / here"),
+        ("©", "other", "©"),
+    ],
+)
+def test_any_licence_makes_a_whole_model_card(
+    model: Path, tmp_path: Path, licence: str, for_the_hub: str, row: str
+) -> None:
+    assert export(model, tmp_path / "sea.safetensors", "--licence", licence) == 0
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert f"\nlicense: {for_the_hub}\n" in card
+    assert f"\n| Licence of the weights | {row} |\n" in card

@@ -159,6 +159,7 @@ def test_standard_input_becomes_standard_output(folder: Path, repository: Path) 
         (["--wrap", "x"], "--wrap needs the model's .pth"),
         (["--mask", "m.png"], "--mask needs the model's .pth"),
         (["--tile", "64"], "--tile needs the model's .pth"),
+        (["--codec", "h264"], "--codec is for clips, and here are none: leave it out"),
         (["--device", "cuda"], "--device cuda: a .onnx model runs on the CPU"),
         (["--precision", "bf16"], "precision bf16 needs backend openvino"),
         (["--precision", "fp16"], "--precision fp16 needs a GPU"),
@@ -178,6 +179,11 @@ def test_what_an_exported_model_cannot_do_is_refused_by_name(
     assert error.startswith(f"error: {message}")
     assert error.count("\n") == 1
     assert not Path("out.png").exists()
+
+
+def test_a_clip_is_refused_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stylize("--model", "sea.onnx", "b.mp4") == 2
+    assert "b.mp4: a clip needs the model's .pth: a .onnx stylizes" in capsys.readouterr().err
 
 
 def test_a_backend_is_refused_with_a_model_of_pytorch(

@@ -1,7 +1,9 @@
 """The chain of graphs: strip by strip the very picture of the whole network."""
 
 import shutil
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from PIL import Image
 from synthetic import photo
 
 from fast_style.checkpoints.files import save_model
-from fast_style.commands import main
+from fast_style.commands import export, main
 from fast_style.errors import UserError
 from fast_style.networks.patch import PatchNet
 from fast_style.networks.transformer import TransformerNet
@@ -125,3 +127,43 @@ def test_strips_are_for_bytes_of_any_size(
 ) -> None:
     assert main(["export", "--model", "sea.pth", "-o", "b.onnx", "--strips", *option]) == 2
     assert "--strips is for --io uint8" in capsys.readouterr().err
+
+
+def test_an_export_takes_the_strips_of_the_model_before_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_use: list[bool] = []
+    write = export.atomic_write
+
+    def watched(path: Path) -> AbstractContextManager[BinaryIO]:
+        files = [folder / f"sea.strips/{stage}.onnx" for stage in STAGES]
+        in_use.append(all(file.is_file() for file in files))
+        return write(path)
+
+    monkeypatch.setattr(export, "atomic_write", watched)
+    export_sea = ["export", "--model", "sea.pth", "-o", "sea.onnx"]
+    assert main([*export_sea, "--strips"]) == 0
+    # Killed at whatever file, it would leave no strips of the old model beside the new one.
+    assert in_use == [False] * 8
+    (folder / "sea.strips/.trunk.onnx.tmp").write_bytes(b"of an export that was killed")
+    # The old strips would be taken, whose edges are other ones.
+    assert main([*export_sea, "--edge", "none"]) == 0
+    assert not (folder / "sea.strips").exists()
+
+
+def test_strips_of_which_one_is_missing_are_not_taken(folder: Path) -> None:
+    (folder / "sea.strips/decode2.onnx").unlink()
+    assert main(["stylize", "--model", "sea.onnx", "a.png", "-o", "whole.png"]) == 0
+
+
+def test_strips_with_other_edges_are_refused(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "--model", "sea.pth", "-o", "sky.onnx", "--edge", "none"]) == 0
+    shutil.copytree("sea.strips", "sky.strips")
+    capsys.readouterr()
+    assert main(["stylize", "--model", "sky.onnx", "a.png", "-o", "b.png"]) != 0
+    told = (
+        "encode1.onnx: is of another --edge than sky.onnx: export that again, or remove sky.strip"
+    )
+    assert told in capsys.readouterr().err

@@ -16,9 +16,10 @@ from clips import moving, read_clip, write_clip
 from PIL import Image
 from torch import Tensor
 
-from fast_style.checkpoints.files import save_model
+from fast_style.checkpoints.files import Model, save_model
 from fast_style.commands import main
 from fast_style.networks.transformer import TransformerNet
+from fast_style.video import live_looks
 from fast_style.video.clips import VideoError
 from fast_style.video.live import Newest, Shown, run_live
 from fast_style.video.live_input import PatternInput, open_live
@@ -172,6 +173,21 @@ def test_strength_stays_between_0_and_1_and_styles_go_round(models: list[Path]) 
     looks.change("next")
     looks.change("7")  # there are two
     assert looks.name == "one"
+
+
+def test_a_style_is_named_when_frames_have_it(
+    models: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, load, named = Looks(models), live_looks.load_model, []
+
+    def slowly(path: Path) -> Model:
+        named.append((looks.name, looks.status))  # by those who stylize frames meanwhile
+        return load(path)
+
+    monkeypatch.setattr(live_looks, "load_model", slowly)
+    looks.change("next")
+    assert named == [("one", "one   strength 1.0")]
+    assert looks.name == "two"
 
 
 def test_the_size_falls_until_it_is_fast_enough_and_rises_again() -> None:

@@ -159,6 +159,29 @@ def test_a_sheet_is_drawn_with_masks(stylize: Command, capsys: pytest.CaptureFix
     assert torch.equal(cells[..., 12:32], cells[..., 44:64])
 
 
+@pytest.mark.parametrize("mask", ["masks", "masks/a.png"])
+@pytest.mark.parametrize("option", ["-o", "--sheet"])
+def test_a_mask_is_never_overwritten(
+    stylize: Command, capsys: pytest.CaptureFixture[str], mask: str, option: str
+) -> None:
+    before = grey("masks/a.png", 255).read_bytes()
+    Path("link.png").symlink_to("masks/a.png")
+    for output in ("masks/a.png", "link.png"):
+        arguments = ["in/a.png", "--mask", mask, option, output, "--overwrite"]
+        assert stylize(*arguments) == 2
+        assert f"{output}: is a mask, and inputs are never over" in capsys.readouterr().err
+    assert Path("masks/a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("option", [[], ["--sheet", "s.png"]])
+def test_masks_alone_are_told(
+    stylize: Command, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    mask = grey("masks/a.png", 255)
+    assert stylize(mask, "--mask", mask, *option) == 2
+    assert "there are no photos beside the masks" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [

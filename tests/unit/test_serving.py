@@ -25,6 +25,7 @@ from synthetic import photo
 
 from fast_style.checkpoints.files import save_model
 from fast_style.commands import main
+from fast_style.errors import UserError
 from fast_style.networks.transformer import TransformerNet
 from fast_style.serving.desk import BusyError, Desk
 from fast_style.serving.server import Limits, Server
@@ -212,6 +213,87 @@ def test_a_length_is_needed(port: int) -> None:
     connection.endheaders()
     assert connection.getresponse().status == 411
     connection.close()
+
+
+def raw(port: int, text: str) -> bytes:
+    """Send what a client of the standard library would not, and return all of the answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(text.format(port=port).replace("\n", "\r\n").encode())
+        with connection.makefile("rb") as answer:
+            return answer.read()
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (f"Content-Length: {'9' * 5000}\n\n", 413),
+        ("Content-Length: 11\nTransfer-Encoding: chunked\n\n1\nx\n0\n\n", 411),
+        ("Content-Length: -5\n\n", 411),
+    ],
+)
+def test_an_odd_length_gets_an_answer(port: int, request_head: str, status: int) -> None:
+    head = "POST /stylize?style=sea HTTP/1.1\nHost: 127.0.0.1:{port}\nContent-Type: image/png\n"
+    assert f" {status} ".encode() in raw(port, head + request_head)[:20]
+
+
+def test_the_body_of_a_get_is_not_the_next_request(port: int) -> None:
+    body = "GET /styles HTTP/1.1\nHost: 127.0.0.1:{port}\nConnection: close\n\n"
+    head = "GET /health HTTP/1.1\nHost: 127.0.0.1:{port}\nContent-Length: 70\n\n"
+    assert raw(port, head + body).count(b"HTTP/1.1 200") == 1
+
+
+def test_a_name_is_known_in_any_case(desk: Desk) -> None:
+    with running(desk, limits=Limits(names=("Toms-Mac.local",))) as port:
+        assert ask(port, "GET", "/health", Host=f"toms-mac.local:{port}")[0] == 200
+
+
+def test_refusals_and_clients_that_go_away_are_not_logged_as_failures(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert ask(port, "GET", "/styles", Host="evil.example")[0] == 403
+    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+    connection.sendall(b"GET /hea")
+    # It ends with a reset, as a browser's does that is closed.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    wait_for_threads()
+    assert caplog.text == ""
+
+
+def test_what_the_server_fails_at_is_answered_and_logged(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(desk, page=tmp_path) as port:
+        assert ask(port, "GET", f"/{'a' * 300}.js")[0] == 404
+        desk._pool.shutdown()  # as if a programmer had
+        status, content = stylize(port, encoded(photo(4, 40, 40)))
+    assert (status, "log" in problem(content)) == (500, True)
+    assert "cannot schedule new futures" in caplog.text
+
+
+def test_too_little_memory_is_told_with_the_cure(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr("fast_style.serving.desk.stylize_picture", full)
+    status, content = stylize(port, encoded(photo(4, 40, 40)))
+    assert (status, "ask for a smaller size" in problem(content)) == (413, True)
+
+
+def test_two_models_of_one_name_are_refused(model: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.pth"
+    other.write_bytes(model.read_bytes())
+    with pytest.raises(UserError, match=r"other\.pth: another one has its name, sea"):
+        Desk([str(model), str(other)], workers=1, waiting=1, most_pixels=100)
+
+
+def wait_for_threads() -> None:
+    """Wait for what a server does with the requests that it has."""
+    for thread in threading.enumerate():
+        if "process_request_thread" in thread.name:
+            thread.join(timeout=20)
 
 
 def test_pages_of_other_origins_cannot_use_the_server(port: int) -> None:

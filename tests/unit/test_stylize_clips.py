@@ -78,6 +78,21 @@ def test_what_is_lost_is_counted_and_the_exit_code_says_so(
         (["a.mp4", "-o", "a.mp4"], r"a.mp4: is the input, which is never overwritten"),
         (["a.mp4", "b.mp4", "-o", "c.mp4"], r"c.mp4: several clips would become one file"),
         (["a.mp4", "-o", "c.txt"], r"c.txt: cannot write a clip as .txt"),
+        (["a.mp4", "in/a.mp4", "-o", "out/"], r"would become one file, a.mp4 and in/a.mp4: name"),
+        (["a.mp4", "a.tiny.mp4", "--overwrite"], r"a.tiny.mp4: is the input, which is never over"),
+        (
+            ["in/%d.png", "-o", "in/%d.png", "--overwrite"],
+            r"in/1.png: is the input, which is never",
+        ),
+        (["in/%d.png", "-o", "in/%d.png"], r"in/1.png: is the input, which is never overwritten"),
+        (["a.mp4", "-o", "-"], r"-o -: a clip becomes a file on this machine: name one"),
+        (["a.mp4", "-o", "s3://b/out/"], r"-o s3://b/out/: a clip becomes a file on this machine"),
+        (["s3://b/a.mp4"], r"s3://b/a.mp4: is a clip in a store: copy it to this machine first"),
+        (["a.mp4", "--rate", "50"], r"--rate is for numbered pictures: a clip has its own"),
+        (["photo.jpg", "--rate", "25"], r"--rate is for clips, and here are none: leave it out"),
+        (["photo.jpg", "--no-steady"], r"--steady is for clips, and here are none: leave it out"),
+        (["photo.jpg", "--sheet", "s.jpg", "--codec", "vp9"], r"--codec is for clips, and here"),
+        (["huge.gif", "-o", "out.gif"], r"huge.gif: damaged: Image size (4294836225 pixels)"),
         (["missing.mp4"], r"missing.mp4: no such file"),
         (["text.mp4"], r"text.mp4: is no video that FFmpeg knows, or damaged"),
     ],
@@ -91,15 +106,28 @@ def test_mistakes_are_told_in_a_line(
     message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for name in ("a.mp4", "b.mp4"):
+    Path("in").mkdir()
+    for name in ("a.mp4", "b.mp4", "in/a.mp4", "a.tiny.mp4"):
         write_clip(tmp_path / name, moving(2))
+    for number in (1, 2):
+        Image.new("RGB", (8, 8)).save(f"in/{number}.png")
+    # What Pillow refuses to look at.
+    Image.new("P", (8, 8)).save("huge.gif")
+    screen = b"GIF89a" + b"\xff" * 4
+    Path("huge.gif").write_bytes(screen + Path("huge.gif").read_bytes()[len(screen) :])
     Image.new("RGB", (8, 8)).save("photo.jpg")
     Path("text.mp4").write_text("no video", encoding="utf-8")
+    before = files_of(tmp_path)
     assert stylize.main(["--model", model, *arguments]) == 2
     told = capsys.readouterr().err
     assert told.count("\n") == 1
     assert message in told
     assert not list(tmp_path.glob(".*"))
+    assert files_of(tmp_path) == before
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_one_clip_that_cannot_be_read_does_not_stop_the_others(
@@ -107,7 +135,25 @@ def test_one_clip_that_cannot_be_read_does_not_stop_the_others(
 ) -> None:
     bad = tmp_path / "bad.mp4"
     bad.write_text("no video", encoding="utf-8")
+    (tmp_path / "1.png").write_text("no picture", encoding="utf-8")
+    folder = tmp_path / "folder.mp4"
+    folder.mkdir()
     good = write_clip(tmp_path / "good.mp4", moving(2))
-    assert stylize.main(["--model", model, str(bad), str(good)]) == 1
-    assert "error: " in capsys.readouterr().err
+    clips = [str(bad), str(tmp_path / "%d.png"), str(folder), str(good)]
+    assert stylize.main(["--model", model, *clips]) == 1
+    assert capsys.readouterr().err.count("error: ") == 3
     assert (tmp_path / "good.tiny.mp4").exists()
+
+
+def test_a_clip_whose_size_changes_on_the_way_keeps_its_first_size(
+    model: str, tmp_path: Path
+) -> None:
+    parts = [write_clip(tmp_path / f"{height}.ts", moving(4, height=height)) for height in (48, 32)]
+    clip = tmp_path / "broadcast.ts"
+    clip.write_bytes(b"".join(part.read_bytes() for part in parts))
+    arguments = ["--model", model, str(clip), "-o", str(tmp_path / "out.mkv"), "--strength", "0"]
+    assert stylize.main(arguments) in (0, 1)  # what is lost where they meet is said
+    _, frames = read_clip(tmp_path / "out.mkv")
+    assert len(frames) >= 7
+    assert {frame.shape for frame in frames} == {(48, 64, 3)}
+    assert np.abs(frames[-1].astype(int) - frames[0]).mean() > 5

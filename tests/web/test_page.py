@@ -171,6 +171,22 @@ def test_progress_grows_and_painting_can_be_cancelled_and_done_again(visit: Visi
     assert_nearly_equal(page.download()[1], program(image))
 
 
+def test_a_photo_that_comes_while_another_is_painted_takes_its_place(visit: Visiting) -> None:
+    page = visit("?threads=1&whole=0&strip=3000")
+    page.open(photo(6, 260, 200))
+    page.choose("wave")
+    page.wait_until("document.querySelector('#busy progress').hasAttribute('value')")
+    image = photo(7, 90, 70)
+    page.open(image, name="next.png")
+    page.wait_until("document.querySelector('#before').width === 70")
+    page.painted()
+    page.page.wait_for_timeout(300)  # for whatever would be told of the first one
+    assert not page.page.is_visible("#message")
+    name, picture = page.download()
+    assert name == "next.wave.png"
+    assert_nearly_equal(picture, program(image))
+
+
 def test_everything_can_be_done_with_the_keyboard(visit: Visiting) -> None:
     page = visit()
     keyboard, focused = page.page.keyboard, "document.activeElement.id"
@@ -336,6 +352,10 @@ def test_too_little_memory_is_told_with_its_cure(visit: Visiting, chrome: Browse
     page.page.wait_for_selector(".card")
     page.open(photo(12, 600, 700))
     page.choose("wave")
+    assert page.message() == "Not enough memory for 700 × 600 pixels."
+    # The worker is a new one, which has to be given the photo again.
+    page.page.click("#dismiss")
+    page.choose("ink")
     assert page.message() == "Not enough memory for 700 × 600 pixels."
     page.page.click("#cure")
     page.painted()
