@@ -152,7 +152,8 @@ def _finished(
     steps = plan.steps if plan else config.training.steps
     if (limit and not plan) or step < steps or not model.is_file():
         return None
-    further = "a longer --max-minutes" if limit else "a higher training.steps"
+    is_cut = plan and plan.steps < config.training.steps
+    further = "a longer time limit" if is_cut else "a higher training.steps"
     log.info("finished: %s has all its %d steps; %s goes on", model, step, further)
     return Result(model=model, step=step, steps=steps)
 
