@@ -98,7 +98,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def _read_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506  (a safe one)
+    return yaml.load(text, _Loader)
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
