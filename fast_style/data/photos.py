@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from fast_style.config.places import RUNS
 from fast_style.errors import UserError
 from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size, table
 from fast_style.remote import is_remote, listing, shown, size_of
@@ -262,9 +263,12 @@ def _far_or_packed(root: Path, where: str) -> list[Path]:
 
 
 def _walk(root: Path, others: Counter[str]) -> list[Path]:
-    """List the images below a folder; count the other visible files by their extensions."""
+    """List the images below a folder; count the other visible files by their extensions.
+
+    The folder of runs, which may lie among the photos, holds sheets and no photos.
+    """
     known = table.photo_extensions()
-    found, visited = [], {os.path.realpath(root)}
+    found, visited = [], {os.path.realpath(root), os.path.realpath(RUNS)}
     for folder, subfolders, files in os.walk(root, followlinks=True):
         visible = [name for name in sorted(subfolders) if not name.startswith(".")]
         subfolders.clear()

@@ -18,6 +18,7 @@ from typing import Any
 
 from fast_style import distributed
 from fast_style.config import Config
+from fast_style.config.places import RUNS
 from fast_style.data import ContentBatch, DataError, Skipped, content_batches
 from fast_style.data.workers import cure_for_waiting, number_of_workers
 from fast_style.devices import is_memory_error, release_cached_memory, tf32
@@ -136,7 +137,7 @@ def train(
 
 def default_run_dir(config: Config) -> Path:
     """Return `checkpoints/<name>`."""
-    return Path("checkpoints") / config.name
+    return RUNS / config.name
 
 
 def _finished(
