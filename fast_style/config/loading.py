@@ -142,7 +142,12 @@ def config_from_stored(data: Mapping[str, Any], *, source: str) -> Config:
     What a version did not know yet had another default, and a `strength` of 1 was once half of
     today's. Raises ConfigError.
     """
-    loss = dict(data.get("loss") or {})
+    if not isinstance(data, Mapping):  # in a file that is not ours
+        raise ConfigError(f"{source}: is {_describe(data)}, expected 'key: value' lines")
+    loss = data.get("loss") or {}
+    if not isinstance(loss, Mapping):
+        raise ConfigError(f"{source}: loss: is {_describe(loss)}, expected 'key: value' lines")
+    loss = dict(loss)
     if "padding" not in loss:
         loss["padding"] = "zeros"
         loss["strength"] = loss.get("strength") and loss["strength"] / 2
