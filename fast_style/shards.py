@@ -12,11 +12,11 @@ import io
 import json
 import logging
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, TypedDict, cast
+from typing import BinaryIO, TypedDict
 
 from fast_style import remote
 from fast_style.errors import UserError
@@ -25,7 +25,7 @@ from fast_style.files import atomic_write
 log = logging.getLogger(__name__)
 
 INDEX = "fast-style-index.json"
-_FORMAT = "fast-style-shards/1"
+_FORMAT = "fast-style-shards/2"
 _ENDING = ".tar"
 
 
@@ -34,9 +34,10 @@ class ShardError(UserError):
 
 
 class _Entry(TypedDict):
-    """What the index holds of a shard: its bytes, and each photo's offset and bytes."""
+    """What the index holds of a shard: its bytes, its time, each photo's offset and bytes."""
 
     size: int
+    modified: int
     photos: dict[str, tuple[int, int]]
 
 
@@ -53,24 +54,29 @@ def shard_of(path: str | Path) -> tuple[Path, str] | None:
     parts = Path(path).parts
     for index, part in enumerate(parts[:-1]):
         if part.lower().endswith(_ENDING):
-            return Path(*parts[: index + 1]), "/".join(parts[index + 1 :])
+            shard = Path(*parts[: index + 1])
+            if remote.is_remote(shard) or not shard.is_dir():  # a folder can be named so, too
+                return shard, "/".join(parts[index + 1 :])
     return None
 
 
-def photos_in_shards(folder: Path, *, is_photo: Callable[[str], bool]) -> list[Path]:
-    """List the photos in a folder's shards, and make their index where there is none that fits.
+def photos_in_shards(shards: Sequence[Path], *, is_photo: Callable[[str], bool]) -> list[Path]:
+    """List the photos in shards of one folder, and index those that the index does not know.
 
     Raises ShardError, and OSError.
     """
-    shards = list_shards(folder)
-    sizes = {shard.name: _size(shard) for shard in shards}
     if not shards:
         return []
-    index = _read_index(folder)
-    if index is None or {name: entry["size"] for name, entry in index.items()} != sizes:
-        index = {shard.name: _scan(shard, sizes[shard.name]) for shard in sorted(shards)}
-        _write_index(folder, index)
-        _places.cache_clear()
+    _kept_index.cache_clear()
+    _places.cache_clear()
+    folder = shards[0].parent
+    kept, index = _kept_index(folder), {}
+    for shard in sorted(shards):
+        entry, stamp = kept.get(shard.name), _stamp(shard)
+        index[shard.name] = entry if entry and _is_of(entry, stamp) else _scan(shard, stamp)
+    if any(entry is not kept.get(name) for name, entry in index.items()):
+        _write_index(folder, {**kept, **index})
+        _kept_index.cache_clear()
     return [
         folder / shard / name
         for shard in sorted(index)
@@ -98,40 +104,44 @@ def read_from_shard(shard: Path, name: str) -> BinaryIO:
 
 def _place(shard: Path, name: str) -> _Place:
     try:
-        return _places(shard.parent)[shard.name][name]
+        return _places(shard)[name]
     except KeyError:
         raise FileNotFoundError(2, "No such photo in the shard", f"{shard}/{name}") from None
 
 
 @cache
-def _places(folder: Path) -> dict[str, dict[str, _Place]]:
-    """Return a folder's index; without one its shards are read through, once in a process."""
-    index = _read_index(folder)
-    if index is None:
-        index = {shard.name: _scan(shard, _size(shard)) for shard in list_shards(folder)}
-    return {
-        shard: {name: _Place(*place) for name, place in entry["photos"].items()}
-        for shard, entry in index.items()
-    }
+def _places(shard: Path) -> dict[str, _Place]:
+    """Return where a shard's photos are; one that the index does not know is read through."""
+    entry = _kept_index(shard.parent).get(shard.name)
+    # Whoever listed a store's shards has compared them: a request for each is spared here.
+    if entry is None or not (remote.is_remote(shard) or _is_of(entry, _stamp(shard))):
+        entry = _scan(shard, _stamp(shard))
+    return {name: _Place(*place) for name, place in entry["photos"].items()}
 
 
 def list_shards(folder: Path) -> list[Path]:
     """List the tar files in a folder. Raises OSError."""
-    files = (
-        remote.listing(folder, recursive=False) if remote.is_remote(folder) else folder.iterdir()
-    )
+    if remote.is_remote(folder):
+        files = [*remote.listing(folder, recursive=False)]
+    else:
+        files = [path for path in folder.iterdir() if path.is_file()]
     return sorted(path for path in files if path.name.lower().endswith(_ENDING))
 
 
-def _scan(shard: Path, size: int) -> _Entry:
+def _scan(shard: Path, stamp: tuple[int, int]) -> _Entry:
     """Read through a tar's headers."""
     log.info("indexing %s", remote.shown(shard))
     try:
         with _opened(shard) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            photos = {m.name: (m.offset_data, m.size) for m in tar if m.isfile()}
+            photos = {_plain(m.name): (m.offset_data, m.size) for m in tar if m.isfile()}
     except tarfile.TarError as error:
         raise ShardError(f"{remote.shown(shard)}: a damaged or compressed tar: {error}") from None
-    return {"size": size, "photos": photos}
+    return {"size": stamp[0], "modified": stamp[1], "photos": photos}
+
+
+def _plain(name: str) -> str:
+    """Return a name in a tar as paths have it: of a whole folder, tar writes `./a.jpg`."""
+    return "/".join(part for part in name.split("/") if part not in ("", "."))
 
 
 @contextlib.contextmanager
@@ -140,21 +150,42 @@ def _opened(shard: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def _size(shard: Path) -> int:
-    return remote.size_of(shard) if remote.is_remote(shard) else shard.stat().st_size
+def _stamp(shard: Path) -> tuple[int, int]:
+    """Return what changes with a shard: its bytes, and here also its time, as tars are rounded up.
+
+    A store's time is that of the upload, which says nothing of an index uploaded beside it.
+    """
+    if remote.is_remote(shard):
+        return remote.size_of(shard), 0
+    status = shard.stat()
+    return status.st_size, status.st_mtime_ns
 
 
-def _read_index(folder: Path) -> dict[str, _Entry] | None:
+def _is_of(entry: _Entry, stamp: tuple[int, int]) -> bool:
+    return (entry["size"], entry["modified"]) == stamp
+
+
+@cache
+def _kept_index(folder: Path) -> dict[str, _Entry]:
+    """Return what a folder's index holds; nothing where there is none that can be read."""
     path = folder / INDEX
     try:
         content = remote.read_bytes(path) if remote.is_remote(path) else path.read_bytes()
     except OSError:
-        return None
+        return {}
     try:
         data = json.loads(content)
-        return cast(dict[str, _Entry], data["shards"]) if data["format"] == _FORMAT else None
-    except (ValueError, KeyError, TypeError):
-        return None
+        if data["format"] != _FORMAT:
+            return {}
+        return {str(name): _entry(**about) for name, about in data["shards"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _entry(*, size: int, modified: int, photos: Mapping[str, Sequence[int]]) -> _Entry:
+    """Read what the index holds of a shard; raises an error where that is something else."""
+    places = {name: (int(first), int(length)) for name, (first, length) in photos.items()}
+    return {"size": int(size), "modified": int(modified), "photos": places}
 
 
 def _write_index(folder: Path, index: Mapping[str, object]) -> None:

@@ -133,7 +133,7 @@ def _read_model(path: Path, data: Mapping[str, Any]) -> Model:
             raise ValueError("fewer weights than residual blocks")
         with torch.device("meta"):  # a damaged width costs no memory, nothing is drawn at random
             network = build_network(spec)
-        weights = {key: value.float() for key, value in data["weights"].items()}
+        weights = {key: _plain(value).float() for key, value in data["weights"].items()}
         network.load_state_dict(weights, assign=True)
         metadata = dict(data["metadata"])
     except CheckpointError:
@@ -142,6 +142,13 @@ def _read_model(path: Path, data: Mapping[str, Any]) -> Model:
         reason = textwrap.shorten(str(error), 300, placeholder=" ...")
         raise CheckpointError(f"{path}: a damaged {MODEL_FORMAT} file: {reason}") from None
     return Model(network=network, metadata=metadata)
+
+
+def _plain(weight: torch.Tensor) -> torch.Tensor:
+    """Return a weight that holds real numbers, each in its place. Raises ValueError."""
+    if weight.layout is not torch.strided or weight.is_quantized or weight.is_complex():
+        raise ValueError(f"a weight is {weight.layout} {weight.dtype}, not plain numbers")
+    return weight
 
 
 def _import(path: Path, data: Mapping[str, Any]) -> Model:

@@ -77,6 +77,8 @@ def asks_for_card(options: argparse.Namespace) -> bool:
 
 def report(options: argparse.Namespace) -> int:
     """Judge the pictures of a model, or of two, and print the card."""
+    if options.video_stability:
+        raise ConfigError("--video-stability: is no part of a report card: ask for one at a time")
     if options.plot:
         raise ConfigError("--plot: draws the comparison with L-BFGS, which a card does not have")
     for output in filter(None, (options.json, options.sheet)):

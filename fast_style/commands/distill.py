@@ -12,9 +12,9 @@ from typing import Any
 from tqdm import tqdm
 
 from fast_style.checkpoints.files import Model, find_model, load_model, save_model
-from fast_style.commands import check_writable, run
+from fast_style.commands import check_writable, exit_code, run
 from fast_style.commands.options import Parser, add_device, command_parser, count, pixels
-from fast_style.data import ContentImages
+from fast_style.data import ContentImages, Skipped
 from fast_style.data.photos import find_images, scan_images
 from fast_style.devices import resolve_device, resolve_precision
 from fast_style.errors import UserError
@@ -28,7 +28,7 @@ _SMALLEST_CROP = 32
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Distill; exit 0 when the file is written, 2 with one line on a mistake."""
+    """Distill; exit 0 when the file is written, 1 with broken photos left out, 2 on a mistake."""
     options = parser().parse_args(arguments)
     return run(lambda: _distill(options), options=options)
 
@@ -93,9 +93,9 @@ def _distill(options: Namespace) -> int:
     except ValueError as error:
         raise UserError(f"{source}: {error}") from None
     device = resolve_device(options.device)
-    images = ContentImages(
-        scan_images(find_images(options.images, named="--images")).usable, options.crop
-    )
+    skipped = Skipped()
+    listed = find_images(options.images, named="--images")
+    images = ContentImages(scan_images(listed, skipped=skipped).usable, options.crop)
     with tqdm(total=options.steps, unit="step", dynamic_ncols=True, file=sys.stderr) as bar:
 
         def show(step: int, loss: float) -> None:
@@ -109,11 +109,12 @@ def _distill(options: Namespace) -> int:
             dtype=resolve_precision(options.precision, device),
             device=device,
             on_step=show,
+            skipped=skipped,
         )
     metadata = _metadata(model, network, name=output.stem, teacher=source.stem, step=options.steps)
     save_model(output, network.cpu(), metadata=metadata)
     print(f"{output}: kind {network.kind}, width {network.width}, taught by {source.stem}")
-    return 0
+    return exit_code(unreadable=len(skipped))
 
 
 def _metadata(

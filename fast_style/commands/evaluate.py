@@ -49,6 +49,8 @@ from fast_style.stylization import Stylizer
 from fast_style.training.monitors import TensorBoardMonitor
 from fast_style.video import format_stability, measure_stability
 
+_NOT_FOR_STABILITY = ("style", "plot", "stamp", "log_dir")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare; exit 0 when all is done, 1 with broken photos left out, 2 on a mistake."""
@@ -145,10 +147,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.plot:
         format_of(options.plot)
     path = find_model(options.model)
-    if options.stamp:
-        check_writable(path)
     if options.video_stability:
         return _measure_stability(options, path)
+    if options.stamp:
+        check_writable(path)
     model = load_model(path)
     skipped = Skipped()
     listed = find_images([options.images], named="--images")
@@ -179,6 +181,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _measure_stability(options: argparse.Namespace, path: Path) -> int:
+    for name in _NOT_FOR_STABILITY:
+        if getattr(options, name):
+            option = name.replace("_", "-")
+            raise UserError(f"--{option}: has no part in --video-stability: leave one of them out")
     stylizer = Stylizer(path, device=options.device)
     skipped = Skipped()
     listed = find_images([options.images], named="--images")

@@ -6,6 +6,7 @@ for the rest of the minutes, and ends with a contact sheet. The same command res
 
 import argparse
 import math
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -16,7 +17,14 @@ from pathlib import Path
 
 import torch
 
-from fast_style.commands import catch_signals, check_folder, check_writable, exit_code, run
+from fast_style.commands import (
+    catch_signals,
+    check_folder,
+    check_writable,
+    exit_code,
+    program,
+    run,
+)
 from fast_style.commands.options import Parser, add_device, command_parser
 from fast_style.config import LossConfig
 from fast_style.creation.new_style import (
@@ -35,6 +43,7 @@ from fast_style.creation.new_style import (
     preview_minutes,
     training_minutes,
 )
+from fast_style.data import Skipped
 from fast_style.devices import resolve_device
 from fast_style.evaluation.sweep import held_out_images
 from fast_style.objective.building import Objective
@@ -146,21 +155,27 @@ def _new(options: argparse.Namespace) -> int:
     RunLock(run_dir).check()
     state = load_resumable(with_start(style.config), run_dir)
     minutes = training_minutes(options.minutes)
-    left = TimeLimit(minutes, before=(state or {}).get("time_limit")).left / 60
-    held_out = held_out_images(style.config)
+    before = (state or {}).get("time_limit")
+    skipped = Skipped()
+    held_out = held_out_images(style.config, skipped=skipped)
     # A run that goes on needs none here, and it takes seconds.
     objective = cache(partial(objective_of, style.config, held_out, on))
     if style.text:
         style = from_nearest_base(style, objective().criterion, held_out, on)
     if options.dry_run:
-        return _dry_run(style, objective().criterion, minutes=options.minutes, on=on)
+        _dry_run(style, objective().criterion, minutes=options.minutes, on=on)
+        return exit_code(unreadable=len(skipped))
     stopped_by, should_stop = catch_signals()
     if not _show_strengths(
         style, objective, held_out, minutes=options.minutes, should_stop=should_stop
     ):
         return _stopped(run_dir, stopped_by)
     style.write()
-    print(f"{style.file}: its config; done by about {_clock(left)}", flush=True)
+    limit = TimeLimit(minutes, before=before)
+    plan = limit.recorded_plan(maximum=style.config.training.steps)
+    if not (state and plan and state["step"] >= plan.steps):
+        left = max(limit.left, 0) / 60
+        print(f"{style.file}: its config; done by about {_clock(left)}", flush=True)
     result = train(
         style.config,
         run_dir,
@@ -175,7 +190,7 @@ def _new(options: argparse.Namespace) -> int:
     draw_photos(result.model, style.config.name, held_out, sheet, device=options.device)
     print(f"{sheet}: photos that it was not trained on")
     print(f"{result.model}: the model, after {result.step:,} steps; to use it:")
-    print(f"  fast-style stylize --model {style.config.name} photo.jpg")
+    print(f"  {program('stylize')} --model {shlex.quote(style.config.name)} photo.jpg")
     return exit_code(unreadable=result.unreadable)
 
 
@@ -190,7 +205,8 @@ def _show_strengths(
     """Draw the preview, unless it is there or the training has begun; False when stopped."""
     run_dir = default_run_dir(style.config)
     preview = run_dir / "strengths.png"
-    if preview.exists() or has_begun(run_dir):
+    # Before there is a config, a preview is that of a command that was stopped: perhaps another's.
+    if has_begun(run_dir) or (preview.exists() and not style.text):
         return True
     drawn = draw_strengths(
         style.config,
@@ -217,7 +233,7 @@ def _stopped(run_dir: Path, stopped_by: Sequence[int]) -> int:
 
 def _dry_run(
     style: NewStyle, criterion: PerceptualLoss, *, minutes: float, on: torch.device
-) -> int:
+) -> None:
     """Print what the command would do and, where the time is too short, what would fit."""
     config = style.config
     size = config.training.image_size
@@ -227,9 +243,13 @@ def _dry_run(
         f"{config.loss.strength or 1:g}, from {config.training.init_from}, width "
         f"{with_start(config).network.width}, squares of {size} pixels"
     )
+    fit, needed = f"are {found.steps:,} steps", minutes
+    if found.steps >= config.training.steps:
+        fit = f"are more than its {found.steps:,} steps (training.steps) need"
+        needed = preview_minutes(minutes) + found.minutes
     print(
-        f"on {on.type} {found.seconds:.2f} s a step: {minutes:g} minutes are {found.steps:,} steps,"
-        f" done by about {_clock(minutes)}"
+        f"on {on.type} {found.seconds:.2f} s a step: {minutes:g} minutes {fit}, done by about "
+        f"{_clock(needed)}"
     )
     if not found.is_enough:
         ways = [f"--minutes {math.ceil(found.enough_minutes)}"]
@@ -245,7 +265,6 @@ def _dry_run(
         )
     there = "is there" if not style.text else "would be written"
     print(f"{style.file} {there}; the run would be in {default_run_dir(config)}")
-    return 0
 
 
 def _clock(minutes: float) -> str:

@@ -232,6 +232,9 @@ class _Estimate:
 def _time(combination: Combination, job: Job, estimate: _Estimate) -> None:
     """Make a few steps of one picture in a folder that is removed, for the estimate."""
     with tempfile.TemporaryDirectory() as folder:
+        # Nothing else is written: no cache of photos either.
+        data = replace(combination.config.data, cache=None)
+        combination = replace(combination, config=replace(combination.config, data=data))
         steps = min(job.steps, 1 + _TIMED_STEPS)
         job = replace(job, photos=job.photos[:1], steps=steps, folder=Path(folder))
         make_pictures(combination, replace(job, on_step=estimate.step))

@@ -7,6 +7,8 @@ right.
 import dataclasses
 import difflib
 import math
+import re
+import reprlib
 import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,13 @@ from fast_style.config.places import CONFIGS, config_names
 from fast_style.config.schema import Config, ConfigError, LossConfig
 
 T = TypeVar("T")
+# What is wrong is shown, but of a long list or text not all.
+_SHOWN = reprlib.Repr()
+_SHOWN.maxlist = _SHOWN.maxdict = 6
+_SHOWN.maxlevel = 3
+_SHOWN.maxstring = _SHOWN.maxother = 200
+# In a file's name: control characters, and what no text file can hold.
+_UNNAMEABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
 _RAW_WEIGHTS = frozenset(("content_weight", "style_weight"))
 
 
@@ -63,15 +72,46 @@ def _shipped_ones(asked: str) -> str:
     return f"{cure} Shipped are {', '.join(names)}; any other is named by its path"
 
 
+class _TwiceError(yaml.YAMLError):
+    """A key is given twice in one mapping, where YAML's own reader drops the first."""
+
+
+# An impossible date is a ValueError; brackets in brackets without end are a RecursionError.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads plain data, and no mapping that has a key twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise _TwiceError(
+                    f"{key.value}: is given twice, the second time in line "
+                    f"{key.start_mark.line + 1}: put what both hold into one"
+                )
+            seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _read_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping. Raises ConfigError."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = _read_yaml(path.read_text(encoding="utf-8"))
+    except _TwiceError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except (yaml.YAMLError, ValueError) as error:  # an impossible date is a ValueError
+    except _NOT_YAML as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: holds {_describe(data)}, not 'key: value' lines")
@@ -84,7 +124,8 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config") -> Conf
     if isinstance(loss, Mapping) and "strength" not in loss and not _RAW_WEIGHTS.isdisjoint(loss):
         data = {**data, "loss": {**loss, "strength": None}}
     config = build(Config, data, source)
-    if not config.name or Path(config.name).name != config.name or config.name.startswith("."):
+    is_plain = Path(config.name).name == config.name and not config.name.startswith(".")
+    if not config.name or not is_plain or _UNNAMEABLE.search(config.name):
         raise ConfigError(
             f"{source}: name: {config.name!r} names the run's folder and model file, "
             "so it must be a plain file name"
@@ -101,7 +142,12 @@ def config_from_stored(data: Mapping[str, Any], *, source: str) -> Config:
     What a version did not know yet had another default, and a `strength` of 1 was once half of
     today's. Raises ConfigError.
     """
-    loss = dict(data.get("loss") or {})
+    if not isinstance(data, Mapping):  # in a file that is not ours
+        raise ConfigError(f"{source}: is {_describe(data)}, expected 'key: value' lines")
+    loss = data.get("loss") or {}
+    if not isinstance(loss, Mapping):
+        raise ConfigError(f"{source}: loss: is {_describe(loss)}, expected 'key: value' lines")
+    loss = dict(loss)
     if "padding" not in loss:
         loss["padding"] = "zeros"
         loss["strength"] = loss.get("strength") and loss["strength"] / 2
@@ -224,6 +270,8 @@ def _convert_scalar(value: Any, hint: type, source: str, key: str) -> Any:
     if hint in (str, Path):
         if not isinstance(value, str | Path) or (hint is Path and not str(value)):
             raise wrong
+        if "\0" in str(value):
+            raise ConfigError(f"{source}: {key}: {value!r}: holds a NUL character: remove it")
         return hint(value)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise wrong
@@ -280,7 +328,7 @@ def _check_bounds(value: float, bounds: tuple[float, float, bool], where: str) -
     if value < minimum or value > maximum or (above and value == minimum):
         wanted = f"above {minimum:g}" if above else f"at least {minimum:g}"
         if maximum < math.inf:
-            wanted += f" and at most {maximum:g}"
+            wanted += f" and at most {maximum:.9g}"
         raise ConfigError(f"{where}: {value!r} is impossible: it must be {wanted}")
 
 
@@ -295,8 +343,10 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         if not isinstance(data, dict):
             raise ConfigError(f"--set {override}: {parent!r} has no keys below it")
     try:
-        data[last] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        data[last] = _read_yaml(text)
+    except _TwiceError as error:
+        raise ConfigError(f"--set {override}: {error}") from None
+    except _NOT_YAML:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from None
 
 
@@ -320,7 +370,7 @@ def _runtime(origin: Any) -> type:
 def _describe(value: Any) -> str:
     if value is None:
         return "empty"
-    return f"{value!r} (a {_TYPE_WORDS.get(type(value), type(value).__name__)})"
+    return f"{_SHOWN.repr(value)} (a {_TYPE_WORDS.get(type(value), type(value).__name__)})"
 
 
 NOUNS: dict[Any, str] = {

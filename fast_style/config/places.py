@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+# Where runs land, below the working directory.
+RUNS = Path("checkpoints")
 # In the repository styles/ has this page; an installed package names its address.
 _README = Path("styles", "README.md")
 _PAGE = "https://github.com/fast-style/fast-style/blob/main/styles/README.md"

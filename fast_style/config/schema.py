@@ -20,6 +20,10 @@ LossT = TypeVar("LossT", bound="LossConfig")
 
 # Of a network that nothing else gives a width.
 _DEFAULT_WIDTH = 16
+# Beyond these a number is a slip of the pen, for which memory or the night would end.
+_MOST_PIXELS = 16_384
+_MOST_IMAGES = 65_536
+_MOST_STEPS = 100_000_000
 
 
 class ConfigError(UserError):
@@ -71,6 +75,7 @@ class StyleConfig:
     size: int = number(
         512,
         0,
+        _MOST_PIXELS,
         doc="Long edge, in pixels, at which the style's statistics are taken; it sets the size of "
         "the strokes: a smaller image gives finer ones. 0 keeps the file's size.",
     )
@@ -268,6 +273,7 @@ class TrainingConfig:
     steps: int = number(
         4000,
         1,
+        _MOST_STEPS,
         doc="Updates of the network, at most, where `--max-minutes` plans fewer.",
         source="a tenth of the paper's 40,000, which began with random weights; "
         'docs/measurements.md, "Warm starts"',
@@ -281,6 +287,7 @@ class TrainingConfig:
     batch_size: int = number(
         4,
         1,
+        _MOST_IMAGES,
         doc="Images in a step, of all processes together.",
         source='Johnson et al. 2016, section 4.1; docs/measurements.md, "Batch size, learning rate '
         'and width"',
@@ -294,18 +301,21 @@ class TrainingConfig:
     image_size: int = number(
         256,
         32,
+        _MOST_PIXELS,
         doc="Side of the training crops, and of the validation's, in pixels.",
         source="Johnson et al. 2016, section 4.1",
     )
     mixed_sizes: tuple[int, ...] = number(
         (),
         32,
+        _MOST_PIXELS,
         doc="Sizes of which each step takes one at random, instead of `image_size`.",
         source='docs/measurements.md, "Training sizes"',
     )
     first_size: int = number(
         128,
         32,
+        _MOST_PIXELS,
         doc="Side of the crops in the first part of a run, in pixels.",
         source='docs/measurements.md, "Training sizes"',
     )

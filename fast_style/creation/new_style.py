@@ -4,6 +4,7 @@ The result is an ordinary run of an ordinary config, which `fast-style train` go
 """
 
 import bisect
+import shlex
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -34,8 +35,10 @@ from fast_style.images import ImageError, read_size, save_image, to_float
 from fast_style.objective.building import Objective, build_features, build_objective
 from fast_style.objective.losses import Losses, PerceptualLoss
 from fast_style.objective.weights import find_weights
+from fast_style.remote import is_remote
 from fast_style.stylization import Stylizer
 from fast_style.stylization.sheets import comparison_sheet, contact_sheet
+from fast_style.training import default_run_dir
 from fast_style.training.inputs import initial_network
 from fast_style.training.schedule import work_after
 from fast_style.training.styles import load_style_image, load_styles, style_objective
@@ -48,6 +51,8 @@ ENOUGH_STEPS = 800
 # The crops: of the first half of the steps, and then by device.
 SMALL_SIZE, _SIZE, _SIZE_ON_CUDA = 128, 192, 256
 _STYLE_SIZE = 512
+# The paper's, for the minutes to be what ends a run: where a step is quick, they are worth using.
+_TRAINING_STEPS = 40_000
 
 # The preview: strengths around the run's own, at a photo's central square of this side. Fewer steps
 # than the one number show no difference, more than the other little more.
@@ -93,10 +98,14 @@ class NewStyle:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """The seconds of a step on this machine, and the number of steps that fit into the time."""
+    """The seconds of a step on this machine, and the number of steps that fit into the time.
+
+    These steps take `minutes`: far fewer than there are where the config wants no more steps.
+    """
 
     seconds: float
     steps: int
+    minutes: float
     enough_minutes: float
 
     @property
@@ -128,14 +137,21 @@ def plan_style(wish: Wish, *, on: torch.device) -> NewStyle:
         config = load_config(file)
         _check_wish(wish, config, file)
         return NewStyle(config=config, file=file, text="")
-    return _described(name, _chosen(wish, on), file)
+    style = _described(name, _chosen(wish, on), file)
+    if has_begun(run_dir := default_run_dir(style.config)):
+        raise ConfigError(
+            f"{file}: is not here, but {run_dir} holds a run: remove that folder to begin anew, "
+            f"copy {run_dir / 'config.yaml'} to {file} to go on, or give another --name"
+        )
+    return style
 
 
 def _described(name: str, data: dict[str, Any], file: Path) -> NewStyle:
     picture = Path(data["style"]["image"]).name
     text = (
-        f"# The style of {picture}. The command that wrote this goes on with it, and so\n"
-        f"# does: fast-style train --config {file}\n"
+        f"# The style of {picture if picture.isprintable() else ascii(picture)}.\n"
+        "# The command that wrote this goes on with it, and so does, with its minutes:\n"
+        f"# fast-style train --config {shlex.quote(str(file))} --max-minutes M\n"
         f"{yaml.safe_dump(data, sort_keys=False)}"
     )
     config = config_from_dict({"name": name, **data}, source=str(file))
@@ -169,6 +185,7 @@ def from_nearest_base(
 def _name_of(picture: Path) -> str:
     """Return the picture's name as that of a model; a shipped model's gets "my_" before it."""
     name = "_".join(picture.stem.split()).lstrip(".") or "style"
+    name = "".join(c if c.isprintable() else "_" for c in name)
     return f"my_{name}" if name in {path.stem for path in shipped_models()} else name
 
 
@@ -179,7 +196,7 @@ def _chosen(wish: Wish, on: torch.device) -> dict[str, Any]:
         "style": {"image": str(wish.picture), "size": _style_size(wish.picture)},
         "data": {"train": [str(path) for path in wish.photos]},
         "loss": {"strength": wish.strength or 1.0},
-        "training": {"init_from": _BASE, "image_size": size},
+        "training": {"init_from": _BASE, "image_size": size, "steps": _TRAINING_STEPS},
     }
 
 
@@ -194,13 +211,13 @@ def _style_size(picture: Path) -> int:
 def _check_wish(wish: Wish, config: Config, file: Path) -> None:
     """Raise ConfigError where a YAML that is there says other than the command."""
     differences = {
-        "style.image": (config.style.image or tuple(config.style.shares), wish.picture),
+        "style.image": (tuple(config.style.shares), (wish.picture,)),
         "data.train": (config.data.train, wish.photos),
         "loss.strength": (config.loss.strength, wish.strength),
         "training.image_size": (config.training.image_size, wish.image_size),
     }
     for key, (there, wanted) in differences.items():
-        if wanted is not None and there != wanted:
+        if wanted is not None and _absolute(there) != _absolute(wanted):
             shown = [
                 " ".join(map(str, value)) if isinstance(value, tuple) else value
                 for value in (there, wanted)
@@ -209,6 +226,13 @@ def _check_wish(wish: Wish, config: Config, file: Path) -> None:
                 f"{file}: {key}: is {shown[0]} there, and {shown[1]} in this command: use --name "
                 f"for a second style, or remove {file} and the run's folder to begin anew"
             )
+
+
+def _absolute(value: object) -> object:
+    """Return a value to compare: one place is the same, however its path is written."""
+    if not isinstance(value, tuple):
+        return value
+    return [path if is_remote(path) else path.absolute().resolve() for path in value]
 
 
 def has_begun(run_dir: Path) -> bool:
@@ -260,7 +284,8 @@ def estimate(
     steps = bisect.bisect_right(range(training.steps + 1), available, key=needed) - 1
     enough = needed(ENOUGH_STEPS) / 60
     with_preview = min(enough / (1 - _PREVIEW_SHARE), enough + _PREVIEW_MINUTES)
-    return Estimate(seconds=step, steps=steps, enough_minutes=with_preview)
+    used = needed(steps) / 60
+    return Estimate(seconds=step, steps=steps, minutes=used, enough_minutes=with_preview)
 
 
 def draw_strengths(

@@ -171,11 +171,10 @@ def _key(paths: Sequence[Path], names: Sequence[str], preparation: Preparation) 
     digest = hashlib.sha256(f"{preparation} {_decoders()}\n".encode())
     for path, name in zip(paths, names, strict=True):
         try:
-            if is_remote(path) or shard_of(path):
-                state = str(bytes_of(path))
-            else:
-                status = path.stat()
-                state = f"{status.st_size} {status.st_mtime_ns}"
+            state = str(bytes_of(path))
+            if not is_remote(path):
+                inside = shard_of(path)
+                state += f" {(inside[0] if inside else path).stat().st_mtime_ns}"
         except OSError:
             state = "gone"  # `ContentImages` finds out
         digest.update(os.fsencode(f"{name}\0{state}\n"))

@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from fast_style.config.places import RUNS
 from fast_style.errors import UserError
 from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size, table
 from fast_style.remote import is_remote, listing, shown, size_of
-from fast_style.shards import photos_in_shards, size_in_shard
+from fast_style.shards import INDEX, list_shards, photos_in_shards, size_in_shard
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,12 @@ def find_images(roots: Iterable[Path], *, named: str = "") -> list[Path]:
             found.append(root)
         elif root.is_dir():
             # Shards beside photos are left out, as any file that is no photo.
-            found += _walk(root, others) or _far_or_packed(root, where)
+            left_out: Counter[str] = Counter()
+            photos = _walk(root, left_out)
+            if not photos and (photos := _far_or_packed(root, where)):
+                del left_out[".tar"]
+            found += photos
+            others += left_out
         else:
             raise DataError(f"{where}{root}: no such folder of photos{_where_to_get(root, named)}")
     unique = sorted(dict.fromkeys(found))
@@ -246,21 +252,23 @@ def _far_or_packed(root: Path, where: str) -> list[Path]:
         return path.suffix.lower() in known and not path.name.startswith(".")
 
     try:
-        if root.suffix.lower() == ".tar":
-            photos = photos_in_shards(root.parent, is_photo=is_photo)
-            return [photo for photo in photos if root in photo.parents]
+        if root.suffix.lower() == ".tar" and not root.is_dir():
+            return photos_in_shards([root], is_photo=is_photo)
         files = listing(root) if is_remote(root) else ()
         if photos := [path for path in files if is_photo(path.name)]:
             return photos
-        return photos_in_shards(root, is_photo=is_photo)
+        return photos_in_shards(list_shards(root), is_photo=is_photo)
     except OSError as error:
         raise DataError(f"{where}{shown(root)}: {error.strerror}") from None
 
 
 def _walk(root: Path, others: Counter[str]) -> list[Path]:
-    """List the images below a folder; count the other visible files by their extensions."""
+    """List the images below a folder; count the other visible files by their extensions.
+
+    The folder of runs, which may lie among the photos, holds sheets and no photos.
+    """
     known = table.photo_extensions()
-    found, visited = [], {os.path.realpath(root)}
+    found, visited = [], {os.path.realpath(root), os.path.realpath(RUNS)}
     for folder, subfolders, files in os.walk(root, followlinks=True):
         visible = [name for name in sorted(subfolders) if not name.startswith(".")]
         subfolders.clear()
@@ -268,7 +276,7 @@ def _walk(root: Path, others: Counter[str]) -> list[Path]:
             if (real := os.path.realpath(Path(folder, name))) not in visited:
                 visited.add(real)
                 subfolders.append(name)
-        for name in (name for name in files if not name.startswith(".")):
+        for name in (name for name in files if not name.startswith(".") and name != INDEX):
             extension = Path(name).suffix.lower()
             if extension in known:
                 found.append(Path(folder, name))

@@ -58,6 +58,9 @@ MAXIMUM_COMBINATIONS = 64
 # A Gatys preview has nothing to do with these, but for the size at which strength is measured.
 _TRAINING_ONLY = ("name", "network.", "training.", "data.")
 _MEASURED_SIZE = "training.image_size"
+_STABILITY = "loss.stability_weight"
+# What options of the sweep decide for a recipe's pictures.
+_BY_OPTION = {"optimization.steps": "--steps", "content.": "--size"}
 _RECIPE = "recipe"
 # The most steps that a short training loses when it is killed.
 _CHECKPOINT_EVERY = 100
@@ -118,6 +121,9 @@ def plan(
         raise ConfigError(f"--set {twice}=...: is given twice; write --set {twice}=VALUE,VALUE")
     if "training.steps" in keys:
         raise ConfigError("--set training.steps=...: the length of a sweep's trainings is --steps")
+    for key in keys if recipes else ():
+        if option := next((o for own, o in _BY_OPTION.items() if key.startswith(own)), None):
+            raise ConfigError(f"--set {key}=...: is decided by {option} in a sweep")
     varied = [len(values) > 1 for values in axes]
     if not any(varied):
         raise ConfigError(
@@ -155,7 +161,7 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
         raise ConfigError("--recipe: makes pictures by optimisation: leave --mode train out")
     if mode == "optimize" and not recipes:
         for key in (setting.partition("=")[0] for setting in combinations[0].settings):
-            if key.startswith(_TRAINING_ONLY) and key != _MEASURED_SIZE:
+            if (key.startswith(_TRAINING_ONLY) and key != _MEASURED_SIZE) or key == _STABILITY:
                 raise ConfigError(f"--set {key}=...: changes no Gatys preview: use --mode train")
     configs = [combination.config for combination in combinations]
     for style in {config.style for config in configs}:

@@ -140,7 +140,7 @@ def style_doubts(path: str | Path) -> tuple[str, ...]:
     _, height, width = picture.pixels.shape
     doubts = []
     if min(height, width) < _SMALLEST_STYLE:
-        doubts.append(f"is only {width}×{height} pixels: enlarged, it has no strokes to learn from")
+        doubts.append(f"is only {width}×{height} pixels: too few for strokes to learn from")
     if picture.alpha is not None and not picture.alpha.any():
         doubts.append("is wholly transparent: what is seen of it is white")
     return tuple(doubts)

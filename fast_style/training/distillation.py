@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fast_style.data import ContentImages, content_batches
+from fast_style.data import ContentImages, Skipped, content_batches
 from fast_style.devices import autocast
 from fast_style.images import to_float
 from fast_style.networks.patch import PatchNet, grown_from
 from fast_style.networks.transformer import TransformerNet, pad_to_stride
+from fast_style.training.faults import TrainingError
 
 # Maps after a norm have a deviation of about 1, pictures of a fifth.
 _HINT = 0.02
@@ -36,11 +37,13 @@ def distill(
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
+    skipped: Skipped | None = None,
 ) -> PatchNet:
     """Return a network that was taught by `teacher` at crops of the `images`, in `steps` steps.
 
-    The crops are a function of (the images' seed, step). `on_step` is told each step's loss. Raises
-    ValueError for a teacher that cannot be taken over, and DataError.
+    The crops are a function of (the images' seed, step). `on_step` is told each step's loss. Photos
+    that are broken are `skipped`. Raises ValueError for a teacher that cannot be taken over,
+    DataError, and TrainingError for a loss that is not finite.
     """
     device = device or torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
@@ -50,7 +53,7 @@ def distill(
     network.requires_grad_(True)
     teacher = teacher.to(device).eval().requires_grad_(False)
     optimizer = torch.optim.Adam(network.parameters(), fused=True)
-    batches = content_batches(images, batch_size)
+    batches = content_batches(images, batch_size, skipped=skipped)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * _pace(step, steps)
@@ -60,7 +63,12 @@ def distill(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        on_step(step + 1, loss.item())
+        if not math.isfinite(value := loss.item()):
+            raise TrainingError(
+                f"the difference is NaN or infinite in step {step + 1}: compute in float32 "
+                "(--precision float32), or with a lower learning rate"
+            )
+        on_step(step + 1, value)
     return network.eval().requires_grad_(False)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from fast_style import distributed
 from fast_style.config import Config
+from fast_style.config.places import RUNS
 from fast_style.data import ContentBatch, DataError, Skipped, content_batches
 from fast_style.data.workers import cure_for_waiting, number_of_workers
 from fast_style.devices import is_memory_error, release_cached_memory, tf32
@@ -136,7 +137,7 @@ def train(
 
 def default_run_dir(config: Config) -> Path:
     """Return `checkpoints/<name>`."""
-    return Path("checkpoints") / config.name
+    return RUNS / config.name
 
 
 def _finished(
@@ -152,7 +153,8 @@ def _finished(
     steps = plan.steps if plan else config.training.steps
     if (limit and not plan) or step < steps or not model.is_file():
         return None
-    further = "a longer --max-minutes" if limit else "a higher training.steps"
+    is_cut = plan and plan.steps < config.training.steps
+    further = "a longer time limit" if is_cut else "a higher training.steps"
     log.info("finished: %s has all its %d steps; %s goes on", model, step, further)
     return Result(model=model, step=step, steps=steps)
 

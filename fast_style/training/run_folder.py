@@ -183,7 +183,7 @@ def load_resumable(config: Config, run_dir: Path) -> dict[str, Any] | None:
         except CheckpointError as error:
             log.warning("%s; trying the one before", error)
             continue
-        _check_same(config, state["config"], path)
+        _check_same(config, state.get("config"), path)
         _check_style(config, state.get("style"), path)
         return state
     if states:
@@ -193,7 +193,7 @@ def load_resumable(config: Config, run_dir: Path) -> dict[str, Any] | None:
     return None
 
 
-def _check_same(config: Config, begun: dict[str, Any], path: Path) -> None:
+def _check_same(config: Config, begun: Any, path: Path) -> None:
     """Raise ConfigError for a key that differs from what the run was begun with."""
     before = flatten(to_dict(config_from_stored(begun, source=str(path))))
     now = flatten(to_dict(config))

@@ -9,6 +9,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fast_style import distributed
 from fast_style.devices import autocast
+from fast_style.objective.stability import draw_disturbance
+from fast_style.training.forward import Forward
 from fast_style.training.trainee import Trainee
 
 # Of an image that is large enough for every layer; the count grows with the number of pixels.
@@ -23,14 +25,18 @@ def flops_per_pixel(trainee: Trainee) -> float:
     """Count the floating-point operations of an update for each pixel of its crops.
 
     Only those of convolutions and matrix products, as is usual: of the networks and the losses,
-    forward and backward. They are counted on one small image, and change nothing.
+    forward and backward, and of the pass for a stability loss. They are counted on one small image,
+    and change nothing.
     """
     inputs = trainee.inputs
     content = torch.full((1, 3, _COUNTED_SIZE, _COUNTED_SIZE), 0.5, device=inputs.device)
+    disturbance = None
+    if inputs.criterion.stability_weight:
+        disturbance = draw_disturbance(0, 0, count=1, size=_COUNTED_SIZE, device=inputs.device)
+    forward = Forward(trainee.network, inputs.criterion)
     with FlopCounterMode(display=False) as counter:
         with autocast(inputs.device, inputs.dtype):
-            stylized = trainee.network(content)
-            losses = inputs.criterion(stylized, inputs.criterion.content_targets(content))
+            losses = forward.evaluate(content, disturbance)
         torch.autograd.grad(losses.total, list(trainee.network.parameters()))
     return counter.get_total_flops() / _COUNTED_SIZE**2
 

@@ -65,7 +65,7 @@ def test_an_image_is_optimised_with_report_pictures_and_log(user: Path) -> None:
     result = run_script("optimize.py", *BASIC, *run, cwd=user)
     assert result.stdout == "out.png\n"
     assert "6/6" in result.stderr
-    assert "--style: sea.png: is only 40×40 pixels: enlarged, it has no strokes" in result.stderr
+    assert "--style: sea.png: is only 40×40 pixels: too few for strokes" in result.stderr
     for name in ("out.png", "out-00000.png", "out-00003.png", "out-00006.png"):
         with Image.open(user / name) as image:
             assert image.size == (40, 30)

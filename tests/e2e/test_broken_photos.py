@@ -144,6 +144,16 @@ def test_a_model_is_judged_by_thirty_of_forty_photos(user: Path, kind: tuple[str
         assert len(data["certificates"][0]["per_image"]) == 30
 
 
+def test_a_network_is_taught_with_thirty_of_forty_photos(user: Path) -> None:
+    options = ("--images", "photos", "--crop", "32", "--steps", "2", "-o", "fast.pth")
+    result = run(
+        user, SCRIPTS / "distill.py", "--model", "models/tiny.pth", *options, "--device", "cpu",
+        said="skipped: ",
+    )  # fmt: skip
+    assert "10 photos could not be read and were left out" in result.stderr.splitlines()
+    assert load_model(user / "fast.pth").network.kind == "patch"
+
+
 def test_a_sweep_shows_thirty_of_forty_photos(user: Path) -> None:
     options = ("--images", "photos", "--n", 40, "--size", 16, "--steps", 1, "--device", "cpu")
     axis = ("--set", "loss.style_weight=0.1,1")

@@ -20,6 +20,7 @@ from fast_style.checkpoints.files import (
     save_model,
     save_state,
 )
+from fast_style.config import ConfigError, config_from_stored
 from fast_style.files import remove_unfinished
 from fast_style.networks.building import build_network
 from fast_style.networks.transformer import TransformerNet
@@ -260,6 +261,29 @@ def test_a_model_without_numbers_is_refused(
         tiny_network.head.bias[1] = value
     path = save_model(tmp_path / "a.pth", tiny_network)
     assert "holds weights that are NaN or infinite" in message_for(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch looks through sparse tensors
+@pytest.mark.parametrize("kind", ["sparse", "complex", "quantized"])
+def test_weights_that_are_no_plain_numbers_are_refused(
+    tmp_path: Path, tiny_network: TransformerNet, kind: str
+) -> None:
+    change = {
+        "sparse": torch.Tensor.to_sparse,
+        "complex": lambda weight: weight.to(torch.complex64),
+        "quantized": lambda weight: torch.quantize_per_tensor(weight, 0.1, 0, torch.qint8),
+    }[kind]
+    data = torch.load(save_model(tmp_path / "a.pth", tiny_network), weights_only=True)
+    data["weights"] = {key: change(value) for key, value in data["weights"].items()}
+    torch.save(data, tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match=r"b\.pth: "):
+        load_model(tmp_path / "b.pth")
+
+
+@pytest.mark.parametrize("config", [None, "abc", [1], {"loss": "abc"}, {"loss": [1]}])
+def test_a_config_of_another_kind_in_a_model_is_one_line(config: object) -> None:
+    with pytest.raises(ConfigError, match=r"^the model's config: .*expected 'key: value' lines$"):
+        config_from_stored(config, source="the model's config")  # type: ignore[arg-type]
 
 
 def test_a_model_below_a_home_that_is_not_there_is_named() -> None:

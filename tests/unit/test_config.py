@@ -248,6 +248,57 @@ def test_a_file_that_is_not_a_config_is_one_line(tmp_path: Path, text: str, part
     assert "\n" not in str(caught.value)
 
 
+HOLDS = "style: {image: a.jpg}\ndata: {train: photos}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("loss: {strength: 2}\nloss: {tv_weight: 1}\n", "loss: is given twice, the second"),
+        (
+            "training:\n  steps: 5\n  'steps': 6\n",
+            "second time in line 5",
+        ),
+        ("loss: " + "[" * 3000 + "]" * 3000, "not valid YAML"),
+        ('name: "a\\nb"', "must be a plain file name"),
+        ('name: "\\ud800"', "must be a plain file name"),
+        ('name: "a\\0b"', "holds a NUL character"),
+        ('loss: {weights: "a\\0b"}', "loss.weights: 'a\\x00b': holds a NUL character"),
+        ("training: {steps: 1e30}", "at least 1 and at most 100000000"),
+        ("training: {batch_size: 1e9}", "at most 65536"),
+        ("training: {mixed_sizes: [64, 1e9]}", "at most 16384"),
+        (
+            "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\n"
+            "c: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c]\n"
+            "e: &e [*d, *d, *d, *d, *d, *d, *d, *d]\nf: &f [*e, *e, *e, *e, *e, *e, *e, *e]\n"
+            "g: &g [*f, *f, *f, *f, *f, *f, *f, *f]\nh: &h [*g, *g, *g, *g, *g, *g, *g, *g]\n"
+            "name: *h\n",
+            "unknown key",
+        ),
+        ("name: &a [*a, *a, *a, *a, *a, *a, *a, *a, *a, *a]", "expected text"),
+    ],
+)
+def test_what_a_slip_or_malice_wrote_is_one_short_line(
+    tmp_path: Path, text: str, part: str
+) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(HOLDS + text)
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    assert part in str(raised.value)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 3000
+
+
+def test_a_key_that_is_merged_from_elsewhere_may_be_given_once_more(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    path.write_text(HOLDS + "loss: &a {tv_weight: 1, strength: 2}\ntraining: {steps: 5}\n")
+    assert load_config(path, overrides=["loss={<<: {strength: 3}, strength: 4}"]).loss.strength == 4
+    with pytest.raises(ConfigError, match=r"--set loss=.*strength: is given twice"):
+        load_config(path, overrides=["loss={strength: 3, strength: 4}"])
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.yaml: no such config file"):
         load_config(tmp_path / "gone.yaml")

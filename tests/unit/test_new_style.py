@@ -181,7 +181,80 @@ def test_a_dry_run_says_what_is_too_long_and_writes_nothing(
     assert last.startswith("My_Painting.yaml would be written")
     assert new(*arguments, "600") == 0
     assert "too long" not in capsys.readouterr().out
+    file = user / "My_Painting.yaml"
+    plan_style(wish(), on=CPU).write()
+    file.write_text(file.read_text().replace("steps: 40000", "steps: 1000"))
+    assert new(*arguments, "600") == 0
+    out = capsys.readouterr().out
+    assert "600 minutes are more than its 1,000 steps (training.steps) need" in out
+    file.unlink()
     assert files_below(user) == before
+
+
+def test_a_dry_run_counts_photos_that_are_broken(
+    user: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (user / "photos/broken.jpg").write_bytes(b"no photo")
+    assert new(PICTURE, "photos", "--dry-run", "--minutes", "0.01") == 1
+    assert "1 photo could not be read and was left out" in capsys.readouterr().err
+
+
+def test_the_minutes_and_no_small_number_of_steps_end_a_run(user: Path) -> None:
+    assert plan_style(wish(), on=CPU).config.training.steps == 40_000
+
+
+def test_a_config_may_write_the_same_places_in_another_way(user: Path) -> None:
+    plan_style(wish(), on=CPU).write()
+    file = user / "My_Painting.yaml"
+    there = file.read_text()
+    file.write_text(there.replace(f"image: {PICTURE}", f"images: {{{PICTURE}: 1}}"))
+    places = {"picture": user / PICTURE, "photos": (user / "photos",)}
+    config = plan_style(wish(name="My_Painting", **places), on=CPU).config
+    assert config.data.train == (Path("photos"),)
+
+
+def test_a_run_whose_config_is_gone_is_not_begun_anew_in_part(user: Path) -> None:
+    style = plan_style(wish(), on=CPU)
+    run = user / "checkpoints/My_Painting"
+    run.mkdir(parents=True)
+    (run / "state-00000010.pt").touch()
+    with pytest.raises(ConfigError, match=r"My_Painting\.yaml: is not here, but .* holds a run: "):
+        plan_style(wish(), on=CPU)
+    plan_style(wish(name="other"), on=CPU)
+    style.write()
+    plan_style(wish(), on=CPU)
+
+
+@pytest.mark.parametrize("name", ["a\nb: {.png", "caf\udce9.png", "50% (1).png"])
+def test_a_picture_may_have_any_name(user: Path, name: str) -> None:
+    (user / PICTURE).rename(user / name)
+    style = plan_style(wish(picture=Path(name)), on=CPU)
+    style.write()
+    assert load_config(style.file) == style.config
+    assert style.config.style.image == Path(name)
+    assert style.config.name.isprintable()
+
+
+def test_a_preview_of_a_command_that_was_stopped_is_not_taken_for_this_ones(
+    user: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(new_style, "_PREVIEW_SIDE", 40)
+    monkeypatch.setattr(new_style, "_FEWEST_STEPS", 1)
+    preview = user / "checkpoints/My_Painting/strengths.png"
+    preview.parent.mkdir(parents=True)
+    preview.write_bytes(b"of other strengths")
+    arguments = (PICTURE, "photos", "--minutes", "0.002", "--strength", "3")
+    assert new(*arguments) == 0
+    assert "this run's is 3 " in capsys.readouterr().out
+    assert load_image(preview).shape[0] == 3
+    made = preview.stat().st_mtime_ns
+    capsys.readouterr()
+    assert new(*arguments) == 0
+    assert preview.stat().st_mtime_ns == made
+    # Nothing is left to do: no time of day is promised, and no option named that this has not.
+    again = capsys.readouterr()
+    assert "done by" not in again.out
+    assert "--max-minutes" not in again.out + again.err
 
 
 def one_line_of_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import write_photos
 
 from fast_style.checkpoints.files import load_model, save_model
 from fast_style.commands import main
@@ -21,6 +22,7 @@ from fast_style.networks.streaming import Edge, StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer
 from fast_style.training.distillation import distill
+from fast_style.training.faults import TrainingError
 from fast_style.training.inputs import initial_network, with_start
 
 MakeConfig = Callable[..., Config]
@@ -157,6 +159,15 @@ def test_the_command_writes_a_model_that_says_who_taught_it(
         command = ["distill", "--model", str(source), "-o", str(teacher), *arguments]
         assert main(command) == 2
         assert problem in capsys.readouterr().err
+
+
+def test_a_network_that_diverges_is_not_written(
+    tiny_network: TransformerNet, tmp_path: Path
+) -> None:
+    write_photos(tmp_path / "photos", 3)
+    images = ContentImages(sorted((tmp_path / "photos").iterdir()), 32)
+    with pytest.raises(TrainingError, match="NaN or infinite in step"):
+        distill(tiny_network, images, steps=4, learning_rate=1e30)
 
 
 def test_training_goes_on_with_one_of_its_own_kind_only(

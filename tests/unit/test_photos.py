@@ -21,6 +21,20 @@ def names(paths: list[Path]) -> list[str]:
     return [path.name for path in paths]
 
 
+def test_the_runs_below_the_photos_are_not_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "checkpoints/mine/strengths.png", "other/checkpoints/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    photos = [Path("a.png"), Path("other/checkpoints/b.png")]
+    assert find_images([Path()]) == photos
+    assert find_images([tmp_path]) == [tmp_path / path for path in photos]
+    # Unless they are named.
+    assert find_images([Path("checkpoints")]) == [Path("checkpoints/mine/strengths.png")]
+
+
 @pytest.mark.parametrize(
     "layout",
     [

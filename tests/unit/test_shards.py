@@ -104,3 +104,79 @@ def test_a_training_from_shards_has_the_bits_of_one_from_the_folder(
     for name, values in weights[0].items():
         assert torch.equal(weights[1][name], values)
         assert torch.equal(weights[2][name], values)
+
+
+def test_names_that_tar_writes_of_a_whole_folder_are_found(shards: Path) -> None:
+    photo = shards.parent / "photos/photo-000.png"
+    with tarfile.open(shards / "0.tar", "w") as tar:
+        tar.add(photo, "./a.png")
+        tar.add(photo, "./sub//b.png")
+        tar.add(photo, "/c.png")
+    photos = find_images([shards / "0.tar"])
+    assert photos == [shards / "0.tar" / name for name in ("a.png", "c.png", "sub/b.png")]
+    for path in photos:
+        assert open_rgb(path).tobytes() == open_rgb(photo).tobytes()
+
+
+def test_an_index_that_is_out_of_date_and_cannot_be_written_is_not_believed(shards: Path) -> None:
+    find_images([shards])
+    index, size = (shards / INDEX).read_bytes(), (shards / "0.tar").stat().st_size
+    photo = shards.parent / "photos/photo-005.png"
+    with tarfile.open(shards / "0.tar", "w") as tar:
+        tar.add(photo, "photo-000.png")
+    with (shards / "0.tar").open("ab") as file:  # of as many bytes, as tars are rounded up
+        file.truncate(size)
+    (shards / INDEX).unlink()
+    (shards / INDEX).mkdir()  # not even root can write there
+    assert open_rgb(find_images([shards])[0]).tobytes() == open_rgb(photo).tobytes()
+    (shards / INDEX).rmdir()
+    (shards / INDEX).write_bytes(index)
+    assert open_rgb(find_images([shards])[0]).tobytes() == open_rgb(photo).tobytes()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        '{"format": "fast-style-shards/2", "shards": []}',
+        '{"format": "fast-style-shards/2", "shards": {"0.tar": {"size": 1}}}',
+        '{"format": "fast-style-shards/2", "shards": {"0.tar": {"size": 1, "modified": 1, '
+        '"photos": {"a.png": 3}}}}',
+        "[" * 100_000,
+    ],
+)
+def test_an_index_that_holds_something_else_is_made_anew(shards: Path, text: str) -> None:
+    (shards / INDEX).write_text(text)
+    assert len(find_images([shards])) == 6
+    assert set(json.loads((shards / INDEX).read_text())["shards"]) == {"0.tar", "1.tar"}
+
+
+def test_a_folder_that_is_named_like_a_shard_is_a_folder(shards: Path) -> None:
+    photo = shards.parent / "photos/photo-000.png"
+    folder = shards.rename(shards.with_name("all.tar"))
+    assert len(find_images([folder])) == 6
+    (folder / "empty.tar").mkdir()
+    assert len(find_images([folder])) == 6
+    own = folder / "own.png"
+    own.write_bytes(photo.read_bytes())
+    assert open_rgb(own).tobytes() == open_rgb(photo).tobytes()
+    assert find_images([folder]) == [own]
+
+
+def test_one_shard_that_is_named_needs_nothing_of_those_beside_it(shards: Path) -> None:
+    (shards / "2.tar").write_bytes(b"no tar at all" * 100)
+    assert len(find_images([shards / "1.tar"])) == 3
+    assert len(find_images([shards / "0.tar"])) == 3
+    assert set(json.loads((shards / INDEX).read_text())["shards"]) == {"0.tar", "1.tar"}
+
+
+def test_shards_that_are_read_are_not_said_to_be_left_out(
+    shards: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        find_images([shards])
+        find_images([shards])
+        assert "left out" not in caplog.text
+        (shards / "note.txt").write_text("a note")
+        find_images([shards])
+    assert "1 file left out: 1 .txt" in caplog.text

@@ -107,6 +107,9 @@ MISTAKES = [
     ([*AXIS, *AXIS], "loss.style_weight=...: is given twice"),
     (["--set", "training.steps=100,200"], "the length of a sweep's trainings is --steps"),
     ([*AXIS, "--set", "training.steps=100"], "the length of a sweep's trainings is --steps"),
+    (["--set", "loss.stability_weight=1,2"], "changes no Gatys preview: use --mode train"),
+    (["--recipe", "gatys", "--set", "optimization.steps=9,10"], "is decided by --steps"),
+    (["--recipe", "gatys,johnson", "--set", "content.long_edge=9"], "is decided by --size"),
     (["--set", "training.learning_rate=1,2"], "changes no Gatys preview: use --mode train"),
     (["--set", "network.width=4,8"], "network.width=...: changes no Gatys preview"),
     (["--set", "name=a,b"], "name=...: changes no Gatys preview"),
@@ -220,6 +223,9 @@ def test_another_sweep_in_the_folder_keeps_its_sheet(user: Path, photos: Path) -
 def test_a_dry_run_writes_nothing_and_estimates(
     user: Path, photos: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    config = yaml.safe_load((user / "tiny.yaml").read_text())
+    config["data"]["cache"] = str(user / "cache")
+    (user / "tiny.yaml").write_text(yaml.safe_dump(config))
     before = files_below(user)
     for mode in ("optimize", "train"):
         options = ("--steps", "50", "--images", str(photos), "--mode", mode, "--dry-run")

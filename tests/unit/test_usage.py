@@ -20,8 +20,11 @@ from fast_style.training.usage import flops_per_pixel, peak_flops, peak_memory
 MakeConfig = Callable[..., Config]
 
 
-def test_the_operations_of_a_step_are_those_that_it_makes(tiny_config: MakeConfig) -> None:
-    config = tiny_config()
+@pytest.mark.parametrize("stability", [0.0, 1.0])
+def test_the_operations_of_a_step_are_those_that_it_makes(
+    tiny_config: MakeConfig, stability: float
+) -> None:
+    config = tiny_config({"loss.stability_weight": stability})
     trainee = Trainee(config, prepare(config, device="cpu"))
     before = {key: value.clone() for key, value in trainee.network.state_dict().items()}
     counted = flops_per_pixel(trainee)

@@ -209,6 +209,10 @@ def test_evaluate_prints_the_scores(
     assert evaluate.main(arguments) == 0
     assert "| pan (3, 1) |" in capsys.readouterr().out
     assert '"motion": "still, noise 2"' in (tmp_path / "scores.json").read_text(encoding="utf-8")
+    # What it would have to leave undone is refused.
+    for option in ("--stamp", "--plot=curve.png", "--log-dir=log", "--card"):
+        assert evaluate.main([*arguments, option]) == 2
+        assert "--video-stability: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("step", [(3, 1), (0, 0), (-7, 4), (14, -11)])
