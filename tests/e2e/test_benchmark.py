@@ -34,7 +34,8 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 )
 def test_a_benchmark_prints_its_table(arguments: str, rows: tuple[str, ...]) -> None:
     command = [sys.executable, str(SCRIPT), *arguments.split()]
-    result = processes.run(command)
+    # Each case starts an interpreter of its own: minutes, on a machine that does much else.
+    result = processes.run(command, timeout=500)
     assert result.returncode == 0, result.stderr
     for row in rows:
         assert row in result.stdout
