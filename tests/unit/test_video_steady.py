@@ -1,4 +1,5 @@
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,13 @@ from torch import Tensor
 pytest.importorskip("av", reason="needs PyAV: pip install 'fast-style[video]'")
 
 from clips import moving, write_clip
+from plain_steadying import PlainSteadier
 
 from fast_style.checkpoints.files import save_model
 from fast_style.commands import evaluate
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer
-from fast_style.video import measure_stability, stability, stylize_clip
+from fast_style.video import blocks, measure_stability, stability, stylize_clip
 from fast_style.video.matching import matched
 from fast_style.video.reading import FileSource
 from fast_style.video.steadying import Steadier
@@ -141,6 +143,40 @@ def test_a_state_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     for frame, look in zip(frames[4:], looks[4:], strict=True):
         wanted = whole.add(frame.pixels, look, frame.motion)
         assert torch.equal(resumed.add(frame.pixels, look, frame.motion), wanted)
+
+
+def wandering(height: int, width: int) -> Iterator[tuple[Tensor, Tensor, np.ndarray | None]]:
+    """Make photos that pan under noise, with a cut, looks, and vectors of which some are wrong."""
+    random = np.random.RandomState(height)
+    photos = [texture(height + 20, width + 40, seed) for seed in (1, 2)]
+    for i in range(10):
+        photo = window(photos[i // 7], 3 * i, i, height, width)
+        noise = torch.from_numpy(random.randint(-3, 4, photo.shape))
+        photo = (photo + noise).clamp(0, 255).to(torch.uint8)
+        motion = np.full((-(-height // 8), -(-width // 8), 2), (3, 1), np.float32)
+        motion += random.choice([0, 0, 0, 0.25, 3, -40], motion.shape).astype(np.float32)
+        motion[random.uniform(size=motion.shape[:2]) < 0.2] = np.nan
+        yield photo, strokes(photo, i), None if i == 4 else motion
+
+
+@pytest.mark.parametrize("size", [(96, 160), (101, 83), (64, 90), (9, 121), (4, 30)])
+def test_what_is_fast_gives_the_bits_of_what_is_plain(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_STRIP", 1)  # several strips, though the photos are small
+    fast, plain = Steadier(), PlainSteadier()
+    for photo, look, motion in wandering(*size):
+        assert torch.equal(fast.add(photo, look, motion), plain.add(photo, look, motion))
+        assert plain.photo is not None
+        assert plain.look is not None
+        assert torch.equal(fast.state, torch.cat([plain.photo, plain.look], -2))
+
+
+def test_how_pixels_lie_in_memory_changes_no_bit() -> None:
+    planes, pixels = Steadier(), Steadier()
+    for photo, look, motion in wandering(64, 90):
+        by_pixel = (one.permute(1, 2, 0).contiguous().permute(2, 0, 1) for one in (photo, look))
+        assert torch.equal(planes.add(photo, look, motion), pixels.add(*by_pixel, motion))
 
 
 def test_a_result_of_another_size_is_steadied_too() -> None:
