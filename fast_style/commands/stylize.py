@@ -31,6 +31,7 @@ from fast_style.stylization.mask_files import MaskFinder
 from fast_style.stylization.outputs import Result, Saving, finished_jobs
 from fast_style.stylization.remote_jobs import declare, has_remote
 from fast_style.stylization.sheets import save_contact_sheet
+from fast_style.stylization.stylizer import KEYWORDS
 
 _SHEET_EDGE = 512
 _NOT_FOR_SHEETS = ("output", "format", "depth", "keep_metadata", "manifest", "json")
@@ -160,18 +161,8 @@ def _load(model: Path, options: Namespace, *, size: int | None) -> Stylizer:
 
 
 def _settings(options: Namespace) -> dict[str, Any]:
-    """Return the keywords of `Stylizer`."""
-    return {
-        "device": options.device,
-        "precision": options.precision,
-        "tile": options.tile,
-        "strength": options.strength,
-        "preserve_color": options.preserve_color,
-        "size": options.size,
-        "stroke_scale": options.stroke_scale,
-        "edge": options.edge,
-        "wrap": options.wrap,
-    }
+    """Return the keywords of `Stylizer`: each is an option of that name."""
+    return {name: getattr(options, name) for name in KEYWORDS}
 
 
 def _sheet(options: Namespace) -> int:

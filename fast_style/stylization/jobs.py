@@ -286,12 +286,23 @@ def _apart(jobs: list[Job], model: str) -> list[Job]:
     for job in jobs:
         group = groups[str(job.output).casefold()]
         if len(group) > 1:
-            common = os.path.commonpath([other.input.parent.absolute() for other in group])
-            below = job.input.parent.absolute().relative_to(common)
+            below = _below_all(job.input.parent, [other.input.parent for other in group])
             name = f"{job.input.name}.{model}{job.output.suffix}"
             job = Job(job.input, job.output.parent / below / name)
         apart.append(job)
     return apart
+
+
+def _below_all(folder: Path, folders: Sequence[Path]) -> Path:
+    """Return a folder's path below the one that holds all `folders`, of which it is one.
+
+    Of folders on several of Windows' drives it is the drive's letter and the whole path.
+    """
+    absolute = folder.absolute()
+    try:
+        return absolute.relative_to(os.path.commonpath([other.absolute() for other in folders]))
+    except ValueError:
+        return Path(absolute.drive.strip("\\").replace(":", ""), *absolute.parts[1:])
 
 
 def _checked(jobs: Sequence[Job], errors: list[OSError]) -> list[Job]:

@@ -153,10 +153,10 @@ class Stylizer:
 
     def __repr__(self) -> str:
         parts = [self._name, f"device={str(self.device)!r}"]
-        for name, keyword in signature(Stylizer).parameters.items():
-            # The network and the device are named already.
-            value = getattr(self, f"_{name}", keyword.default)
-            if name != "network" and value != keyword.default:
+        for name, default in KEYWORDS.items():
+            # The device is named already.
+            value = getattr(self, f"_{name}", default)
+            if value != default:
                 parts.append(f"{name}={value!r}")
         return f"{type(self).__name__}({', '.join(parts)})"
 
@@ -337,6 +337,14 @@ class Stylizer:
         if self.device.type == "cpu":
             most = min(_MOST_HELD, most)
         return {"recompute": held > most}
+
+
+# What may be varied, by the names of the keywords, and its defaults.
+KEYWORDS: dict[str, Any] = {
+    name: keyword.default
+    for name, keyword in signature(Stylizer).parameters.items()
+    if keyword.kind is keyword.KEYWORD_ONLY
+}
 
 
 def _is_between(value: object, least: float, most: float) -> bool:

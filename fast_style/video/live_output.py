@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fast_style.video.clips import Colors, VideoError
+from fast_style.video.clips import Colors, VideoError, is_pattern
 from fast_style.video.coding import Coding, check_output, codec_of, container_of, pixel_format_of
 from fast_style.video.encoding import Picture
 from fast_style.video.reading import SCALING, matrix_of, require_av
@@ -25,6 +25,8 @@ class FileOutput:
 
     def __init__(self, path: Path, coding: Coding | None = None) -> None:
         self._path, self._coding = path, coding or Coding()
+        if is_pattern(path) or path.suffix.lower() == ".gif":
+            raise VideoError(f"{path}: live pictures go into a video: name a .mp4, .mkv or .webm")
         check_output(path, self._coding)
         self._unfinished = path.with_name(f".{path.name}.unfinished")
         self._file: Any = None

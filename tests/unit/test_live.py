@@ -374,3 +374,9 @@ def test_mistakes_are_one_line(
     assert problem in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.gif", "%04d.png"])
+def test_what_is_no_video_is_refused_before_the_camera_is_waited_for(name: str) -> None:
+    with pytest.raises(VideoError, match=r"live pictures go into a video: name a \.mp4"):
+        FileOutput(Path(name))

@@ -15,7 +15,8 @@ from fast_style.data import ContentImages, fingerprint
 from fast_style.data.cache import open_cache
 from fast_style.data.photos import below_common_folder
 from fast_style.data.workers import context
-from fast_style.stylization.jobs import count_left_out, find_inputs, plan_jobs
+from fast_style.stylization import jobs
+from fast_style.stylization.jobs import Found, count_left_out, find_inputs, plan_jobs
 from fast_style.stylization.mask_files import MaskFinder
 
 
@@ -89,6 +90,21 @@ def test_photos_on_several_drives_have_their_whole_names(
     images = ContentImages(paths, 16)
     cache = open_cache(tmp_path / "cache", paths, preparation=images.preparation)
     assert cache.photo(str(paths[0]), 16, 0) is not None
+
+
+def test_outputs_of_photos_on_several_drives_stay_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Windows(PureWindowsPath):
+        def absolute(self) -> "Windows":
+            return self
+
+    monkeypatch.setattr(os, "path", ntpath)
+    monkeypatch.setattr(jobs, "Path", Windows)
+    found = [Found(Windows(rf"{drive}:\photos\a.jpg")) for drive in "CD"]  # type: ignore[arg-type]
+    named = jobs.named_jobs(found, "wave", Windows("out"), None, None)  # type: ignore[arg-type]
+    assert [str(job.output) for job in named] == [
+        r"out\C\photos\a.jpg.wave.jpg",
+        r"out\D\photos\a.jpg.wave.jpg",
+    ]
 
 
 def test_what_loads_photos_can_be_sent_to_a_process_that_is_not_forked(tmp_path: Path) -> None:
