@@ -44,13 +44,8 @@ from fast_style.images import (
     to_linear_light,
     write_picture,
 )
-from fast_style.networks.streaming import (
-    EDGE_PIXELS,
-    Edge,
-    StreamingTransformer,
-    Wrap,
-    on_device,
-)
+from fast_style.networks.streaming import EDGE_PIXELS, Edge, StreamingTransformer, Wrap
+from fast_style.networks.strips import on_device
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization.arrays import (
     Given,

@@ -87,11 +87,12 @@ def _compare_threads(browser: "Browser", address: str, options: argparse.Namespa
             apart[threads] = _apart(_download(page), photo, options.model)
             page.context.close()
     print(
-        "| 512×512, threads | seconds | longest block of the page's thread | the program's picture |"
+        "| 512×512, threads | seconds | longest block of its own thread | the program's picture |"
     )
     print("|---|---|---|---|")
     for threads, times in seconds.items():
-        print(f"| {threads} | {median(times):.2f} | {blocks[threads]:.0f} ms | {apart[threads]} |")
+        block = f"{blocks[threads]:.0f} ms"
+        print(f"| {threads} | {median(times):.2f} | {block} | {apart[threads]} |")
     one, two = (median(seconds[threads]) for threads in _THREADS)
     print(f"two threads are {one / two:.2f} times as fast as one")
 

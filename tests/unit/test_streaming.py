@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fast_style.checkpoints.files import load_model
 from fast_style.images import from_float, to_float
-from fast_style.networks import streaming
+from fast_style.networks import strip_math
 from fast_style.networks.streaming import Edge, StreamingTransformer
 from fast_style.networks.transformer import TransformerNet
 
@@ -189,7 +189,7 @@ def test_float64_may_live_on_another_device_than_the_maps(dtype: torch.dtype) ->
 def test_statistics_of_all_chunks_at_once_are_those_of_each(rows: int, dtype: torch.dtype) -> None:
     # As a GPU takes them.
     strip = (3 + torch.randn(rows, 40, 8)).to(dtype)
-    pairs = list(zip(*streaming._moments_at_once(strip, 8), strict=True))
+    pairs = list(zip(*strip_math._moments_at_once(strip, 8), strict=True))
     means, variances = (torch.cat(values) for values in pairs)
     for i, chunk in enumerate(strip.double().split(8)):
         torch.testing.assert_close(means[i].double(), chunk.mean((0, 1)), rtol=1e-5, atol=0)
