@@ -17,6 +17,7 @@ from types import FrameType
 from fast_style.errors import ProcessLostError, ToldElsewhereError, UserError
 from fast_style.images.codec_lines import kept_apart
 from fast_style.memory import is_memory_error, keep_freed_memory
+from fast_style.remote import is_remote, shown
 from fast_style.version import __version__
 
 COMMANDS = {
@@ -210,6 +211,7 @@ def catch_signals() -> tuple[list[int], Callable[[], bool]]:
 
 def check_folder(path: Path) -> None:
     """Raise UserError for a folder that could neither be made nor written to."""
+    _check_is_here(path)
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not there.is_dir():
         raise UserError(f"{path}: {there} is a file, not a folder")
@@ -217,11 +219,18 @@ def check_folder(path: Path) -> None:
         raise UserError(f"{path}: the folder {there} cannot be written to")
 
 
+def _check_is_here(path: Path) -> None:
+    """Raise UserError for an address, which would become a folder of that name here."""
+    if is_remote(path):
+        raise UserError(f"{shown(path)}: is an address: name a place on this machine")
+
+
 def check_writable(path: Path, *, makes_folder: bool = False) -> None:
     """Raise UserError for an output that could not be written: better now than after the work.
 
     `makes_folder` is for a command that makes the output's folder where there is none.
     """
+    _check_is_here(path)
     if path.is_dir():
         raise UserError(f"{path}: is a folder; name a file")
     if makes_folder:

@@ -27,6 +27,7 @@ from fast_style.evaluation.report_card import (
 )
 from fast_style.files import atomic_write
 from fast_style.images import format_of, save_image, to_float
+from fast_style.remote import is_remote
 from fast_style.stylization import Stylizer
 from fast_style.stylization.sheets import comparison_sheet
 from fast_style.training.monitors import TensorBoardMonitor
@@ -75,6 +76,13 @@ def asks_for_card(options: argparse.Namespace) -> bool:
     return bool(options.card or options.against or options.sheet or options.style_size)
 
 
+def check_stamped(model: str, file: Path) -> None:
+    """Raise UserError for a model file that cannot be written to, or whose copy would be."""
+    if is_remote(model):
+        raise ConfigError(f"--stamp: {model}: is an address: copy the file here, and stamp that")
+    check_writable(file)
+
+
 def report(options: argparse.Namespace) -> int:
     """Judge the pictures of a model, or of two, and print the card."""
     if options.video_stability:
@@ -87,7 +95,7 @@ def report(options: argparse.Namespace) -> int:
         format_of(options.sheet)
     paths = [find_model(name) for name in (options.model, options.against) if name]
     if options.stamp:
-        check_writable(paths[0])
+        check_stamped(options.model, paths[0])
     models = [load_model(path) for path in paths]
     listed = find_images([options.images])
     judged_by = reference(

@@ -21,6 +21,8 @@ from fast_style.data.photos import (
     MAXIMUM_UNREADABLE,
     MINIMUM_EDGE,
     Scan,
+    bytes_of,
+    content_of,
     find_images,
     inspect_images,
 )
@@ -112,11 +114,11 @@ def _duplicates(paths: Sequence[Path]) -> list[list[str]]:
     """Group the files that have the same bytes; only files of equal size are read."""
     by_size: dict[int, list[Path]] = {}
     for path in paths:
-        by_size.setdefault(path.stat().st_size, []).append(path)
+        by_size.setdefault(bytes_of(path), []).append(path)
     groups: dict[bytes, list[str]] = {}
     for same_size in by_size.values():
         for path in same_size if len(same_size) > 1 else ():
-            groups.setdefault(sha256(path.read_bytes()).digest(), []).append(str(path))
+            groups.setdefault(sha256(content_of(path)).digest(), []).append(str(path))
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fast_style.checkpoints.files import Model, find_model, load_model, save_model, stored_dtype
 from fast_style.commands import check_writable, exit_code, run
-from fast_style.commands.card import add_card_options, asks_for_card, report
+from fast_style.commands.card import add_card_options, asks_for_card, check_stamped, report
 from fast_style.commands.options import (
     Parser,
     add_device,
@@ -150,7 +150,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.video_stability:
         return _measure_stability(options, path)
     if options.stamp:
-        check_writable(path)
+        check_stamped(options.model, path)
     model = load_model(path)
     skipped = Skipped()
     listed = find_images([options.images], named="--images")

@@ -186,6 +186,10 @@ def _check_shares(options: Namespace) -> None:
             f"{styles_given} style images, but the shares are {shares}: give a number of --shares "
             "for each --style"
         )
+    if shares and not (all(0 <= share < math.inf for share in shares) and any(shares)):
+        raise UserError(
+            f"--shares {' '.join(map(str, shares))}: must be numbers from 0 on, and one above 0"
+        )
 
 
 def _load_style(path: Path) -> Tensor:

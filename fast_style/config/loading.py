@@ -136,7 +136,7 @@ def config_from_dict(data: Mapping[str, Any], *, source: str = "config") -> Conf
     return config
 
 
-def config_from_stored(data: Mapping[str, Any], *, source: str) -> Config:
+def config_from_stored(data: Any, *, source: str) -> Config:
     """Build a `Config` from what a state or a model file holds, whatever version wrote it.
 
     What a version did not know yet had another default, and a `strength` of 1 was once half of

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from fast_style.config import (
     load_config,
 )
 from fast_style.config.style_names import styles_text
-from fast_style.data import center_crops
+from fast_style.data import center_crops, read_each
 from fast_style.data.photos import choose
 from fast_style.evaluation.sweep import load_photo
 from fast_style.files import atomic_write
@@ -350,8 +351,10 @@ def _optimized(
 def draw_photos(
     model: Path, name: str, held_out: Sequence[Path], output: Path, *, device: str
 ) -> None:
-    """Draw a contact sheet of held-out photos in the new style. Raises ImageError."""
-    photos = [
-        (path.stem, load_photo(path, _SHEET_EDGE)) for path in choose(held_out, _SHEET_PHOTOS)
-    ]
+    """Draw a contact sheet of held-out photos in the new style; one that is gone is left out.
+
+    Raises ImageError, and DataError where none is left.
+    """
+    found = read_each(choose(held_out, _SHEET_PHOTOS), partial(load_photo, size=_SHEET_EDGE))
+    photos = [(path.stem, photo) for path, photo in found.items()]
     save_image(contact_sheet(photos, [(name, Stylizer(model, device=device))]), output)

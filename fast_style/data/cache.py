@@ -33,7 +33,7 @@ from fast_style.data.photos import DataError, below_common_folder, bytes_of
 from fast_style.data.preparation import SCALES, Preparation
 from fast_style.files import atomic_write, remove_unfinished
 from fast_style.images import ImageError
-from fast_style.remote import is_remote
+from fast_style.remote import is_remote, shown
 from fast_style.shards import shard_of
 
 if sys.platform == "win32":
@@ -122,6 +122,8 @@ def open_cache(folder: Path, paths: Sequence[Path], *, preparation: Preparation)
     Processes that want the same cache wait for the first to build it. Raises CacheError when it
     cannot be written.
     """
+    if is_remote(folder):
+        raise CacheError(f"data.cache: {shown(folder)}: is mapped into memory: name a local folder")
     common, names = below_common_folder(paths)
     key = _key(paths, names, preparation)
     # One file for each folder of photos and each preparation: a folder that changes replaces its

@@ -18,8 +18,15 @@ from tqdm import tqdm
 from fast_style.config.places import RUNS
 from fast_style.errors import UserError
 from fast_style.images import EXTENSIONS, ImageError, open_rgb, read_size, table
-from fast_style.remote import is_remote, listing, shown, size_of
-from fast_style.shards import INDEX, list_shards, photos_in_shards, size_in_shard
+from fast_style.remote import is_remote, listing, read_bytes, shown, size_of
+from fast_style.shards import (
+    INDEX,
+    list_shards,
+    photos_in_shards,
+    read_from_shard,
+    shard_of,
+    size_in_shard,
+)
 
 log = logging.getLogger(__name__)
 
@@ -170,6 +177,13 @@ def bytes_of(path: Path) -> int:
     if (size := size_in_shard(path)) is not None:
         return size
     return size_of(path) if is_remote(path) else path.stat().st_size
+
+
+def content_of(path: Path) -> bytes:
+    """Return what a photo's file holds: here, in a store, or in a shard. Raises OSError."""
+    if inside := shard_of(path):
+        return read_from_shard(*inside).read()
+    return read_bytes(path) if is_remote(path) else path.read_bytes()
 
 
 def scan_images(paths: Sequence[Path], *, skipped: Skipped | None = None) -> Scan:

@@ -43,7 +43,7 @@ from fast_style.objective.losses import TERMS, Losses, PerceptualLoss
 from fast_style.objective.weights import find_weights
 from fast_style.stylization import Stylizer
 from fast_style.training import train
-from fast_style.training.inputs import split_photos, with_start
+from fast_style.training.inputs import held_out_crops, with_start
 from fast_style.training.monitors import NullMonitor
 from fast_style.training.styles import load_styles, style_objective
 
@@ -175,12 +175,15 @@ def check(combinations: Sequence[Combination], mode: Mode) -> None:
 
 
 def held_out_images(config: Config, *, skipped: Skipped | None = None) -> list[Path]:
-    """Return the photos that a training of `config` would hold out. Raises DataError."""
-    data = config.data.resolved()
+    """Return the photos that a training of `config` would hold out: such as can be read.
+
+    Raises DataError.
+    """
+    data, skipped = config.data.resolved(), Skipped() if skipped is None else skipped
     usable: list[Path] = []
     if not data.validation:
         usable = scan_images(find_images(data.train, named="data.train"), skipped=skipped).usable
-    return split_photos(data, usable, skipped=skipped)[1]
+    return [*held_out_crops(data, usable, config.training.image_size, skipped)[1]]
 
 
 def load_photo(path: Path, size: int) -> Tensor:

@@ -112,7 +112,7 @@ def prepare(config: Config, *, device: str = "auto", skipped: Skipped | None = N
         find_images(data.validation, named="data.validation")
     skipped = Skipped() if skipped is None else skipped
     scan = scan_images(paths, skipped=skipped)
-    usable, crops = _held_out(data, scan.usable, training.image_size, skipped)
+    usable, crops = held_out_crops(data, scan.usable, training.image_size, skipped)
     counts = f"{len(usable):,} to train on, {len(crops):,} held out"
     log.info("content images: %s; %s", scan.summary(), counts)
     if scan.framed_share >= _MANY_FRAMED:
@@ -162,7 +162,7 @@ def split_photos(
     return hold_out(usable, data.held_out)
 
 
-def _held_out(
+def held_out_crops(
     data: DataConfig, paths: Sequence[Path], size: int, skipped: Skipped
 ) -> tuple[list[Path], dict[Path, Tensor]]:
     """Divide the photos, and read those that are held out: others where all of these are broken."""

@@ -154,6 +154,7 @@ MISTAKES = [
     (("--content", "gone.png"), "gone.png: no such image file"),
     (("--style", "gone.png"), "gone.png: no such image file"),
     (("--shares", "1", "2"), "1 style images, but the shares are [1.0, 2.0]"),
+    (("--shares", "nan"), "--shares nan: must be numbers from 0 on, and one above 0"),
     (("--set", "loss.weights=gone.pth"), "gone.pth: no such weights file"),
     (("-o", "in.png/out.png"), "in.png is a file, not a folder"),
     (("-o", "out.xyz"), "out.xyz: cannot write the image format '.xyz'"),

@@ -15,12 +15,14 @@ from fast_style.config import ConfigError, load_config
 from fast_style.creation import new_style
 from fast_style.creation.new_style import (
     Wish,
+    draw_photos,
     draw_strengths,
     from_nearest_base,
     objective_of,
     plan_style,
 )
-from fast_style.data import center_crops
+from fast_style.data import Skipped, center_crops, photos
+from fast_style.evaluation.sweep import held_out_images
 from fast_style.images import load_image, to_float
 from fast_style.training.inputs import with_start
 
@@ -197,6 +199,24 @@ def test_a_dry_run_counts_photos_that_are_broken(
     (user / "photos/broken.jpg").write_bytes(b"no photo")
     assert new(PICTURE, "photos", "--dry-run", "--minutes", "0.01") == 1
     assert "1 photo could not be read and was left out" in capsys.readouterr().err
+
+
+def test_a_held_out_photo_that_the_scan_did_not_decode_ends_nothing(
+    user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a large folder only some photos are decoded: here, none.
+    monkeypatch.setattr(
+        photos, "_inspect", lambda job, inspect=photos._inspect: inspect((job[0], False))
+    )
+    first, second, *_ = sorted(Path("photos").iterdir())
+    first.write_bytes(first.read_bytes()[:-200])
+    skipped = Skipped()
+    held_out = held_out_images(plan_style(wish(), on=CPU).config, skipped=skipped)
+    assert held_out == [second]
+    assert len(skipped) == 1
+    # One that is gone when the model is done spoils no sheet.
+    draw_photos(shipped_models()[0], "mine", [second, first], Path("sheet.png"), device="cpu")
+    assert load_image("sheet.png").shape[0] == 3
 
 
 def test_the_minutes_and_no_small_number_of_steps_end_a_run(user: Path) -> None:

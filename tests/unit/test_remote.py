@@ -10,10 +10,12 @@ import torch
 from PIL import Image
 from synthetic import photo, tiny_config_data, write_photos
 
-from fast_style import remote
+from fast_style import commands, remote
 from fast_style.checkpoints.files import CheckpointError, find_model, load_model, save_model
 from fast_style.commands.stylize import main
 from fast_style.config import config_from_dict
+from fast_style.data.cache import CacheError, open_cache
+from fast_style.data.preparation import Preparation
 from fast_style.files import atomic_write
 from fast_style.images import ImageError, load_image
 from fast_style.networks.transformer import TransformerNet
@@ -236,6 +238,44 @@ def test_a_mistake_is_one_line(
     said = capsys.readouterr().err
     assert said.startswith(f"error: {message}")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("convert", "wave.pth", "s3://b/c.pth"), "s3://b/c.pth: is an address"),
+        (
+            ("distill", "--model", "wave.pth", "--images", "in", "-o", "s3://b/c.pth"),
+            "s3://b/c.pth",
+        ),
+        (("optimize", "--content", "in", "--style", "in/a.png", "-o", "s3://b/out"), "s3://b/out"),
+        (
+            ("evaluate", "--model", "memory://models/wave.pth", "--images", "in", "--stamp"),
+            "--stamp: memory://models/wave.pth: is an address",
+        ),
+        (
+            ("evaluate", "--card", "--model", "memory://models", "--images", "in", "--stamp"),
+            "--stamp: memory://models: is an address",
+        ),
+    ],
+)
+def test_an_address_where_none_can_be_is_refused_and_makes_no_folder(
+    stylize: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    message: str,
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert commands.main([*arguments]) == 2
+    assert f"error: {message}" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cache_of_photos_lies_on_this_machine(tmp_path: Path) -> None:
+    preparation = Preparation(sizes=(32,), min_crop=0.75)
+    with pytest.raises(CacheError, match=r"data\.cache: s3://bucket/cache: "):
+        open_cache(Path("s3://bucket/cache"), [tmp_path / "a.png"], preparation=preparation)
 
 
 def test_a_run_in_a_store_is_resumed_on_another_machine_to_the_bits_of_the_unbroken_run(

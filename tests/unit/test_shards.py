@@ -10,6 +10,7 @@ import pytest
 import torch
 from synthetic import tiny_config_data, write_photos
 
+from fast_style.commands import main
 from fast_style.config import config_from_dict
 from fast_style.data import fingerprint
 from fast_style.data.photos import find_images
@@ -180,3 +181,17 @@ def test_shards_that_are_read_are_not_said_to_be_left_out(
         (shards / "note.txt").write_text("a note")
         find_images([shards])
     assert "1 file left out: 1 .txt" in caplog.text
+
+
+def test_shards_are_checked_as_folders_are(
+    shards: Path, far: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo = shards.parent / "photos/photo-000.png"
+    with tarfile.open(shards / "1.tar", "a") as tar:
+        tar.add(photo, "again.png")
+    assert main(["check-data", str(shards), "--image-size", "32"]) == 0
+    out = capsys.readouterr().out
+    assert "7 image files, 7 usable" in out
+    assert f"{shards}/0.tar/photo-000.png = {shards}/1.tar/again.png" in out
+    assert main(["check-data", str(far), "--image-size", "32"]) == 0
+    assert "6 image files, 6 usable" in capsys.readouterr().out
