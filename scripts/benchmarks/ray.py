@@ -36,6 +36,8 @@ _ACTOR = b"ray::MapWorker(MapBatches"
 _RATIO = 0.85
 # Of memory that a run has taken by its second quarter: what it may grow by up to its last.
 _GROWTH = 0.05
+# Ray's actors give way to whatever else runs, which torchrun's processes don't.
+_FAIR = {"RAY_worker_niceness": "0"}
 # Ray's processes end by themselves some seconds after the driver that started them.
 _ENDING_SECONDS = 60
 
@@ -232,7 +234,7 @@ class _Bench:
         return Watched(
             [sys.executable, *module, *arguments, *more],
             folder=self._folder,
-            environment={**os.environ, "OMP_NUM_THREADS": "1"},
+            environment={**os.environ, **_FAIR, "OMP_NUM_THREADS": "1"},
             actor=_ACTOR,
             mark=".wave.jpg",
         )
