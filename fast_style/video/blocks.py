@@ -66,7 +66,7 @@ def block_means(values: npt.NDArray[Any], size: int) -> Floats:
     for index in range(2, size):
         sums += down[..., index::size]
     areas = np.outer(*(_lengths(edge, size) for edge in (height, width)))
-    means: Floats = sums.astype(np.float32) / areas.astype(np.float32)
+    means: Floats = np.divide(sums, areas, dtype=np.float32)
     return means
 
 
