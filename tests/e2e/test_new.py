@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import yaml
@@ -44,9 +45,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def new(user: Path, *arguments: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
-    result = subprocess.run(
-        command(*arguments, *QUICK), cwd=user, capture_output=True, text=True, timeout=300
-    )
+    result = processes.run(command(*arguments, *QUICK), cwd=user, timeout=300)
     assert result.returncode == code, result.stderr
     assert "Traceback" not in result.stderr
     return result

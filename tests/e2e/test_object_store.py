@@ -130,7 +130,7 @@ def test_a_training_from_shards_in_a_bucket_killed_at_random_moments_has_the_bit
         bucket.upload_file(str(tmp_path / f"{number}.tar"), f"shards/{number}.tar")
     style = tmp_path / "photos/photo-000.png"
     data = tiny_config_data(photos=tmp_path / "photos", style=style, weights=vgg_file)
-    data["training"].update(steps=16, checkpoint_every=2)
+    data["training"].update(steps=20, checkpoint_every=2)
     (tmp_path / "near.yaml").write_text(yaml.safe_dump(data))
     data["data"]["train"] = "s3://photos/shards/"
     (tmp_path / "far.yaml").write_text(yaml.safe_dump(data))
@@ -153,7 +153,9 @@ def test_a_training_from_shards_in_a_bucket_killed_at_random_moments_has_the_bit
                 time.sleep(0.01)
         time.sleep(moments.uniform(0, 0.5))
         process.kill()
-        assert process.wait() == -signal.SIGKILL, (tmp_path / "log.txt").read_text()
+        # Near its end the last of them may have been faster.
+        code = process.wait()
+        assert code in ((-signal.SIGKILL, 0) if killed_at else (-signal.SIGKILL,)), log_of(tmp_path)
         killed_at.append(states_of(bucket)[-1:])
     print(f"seed {seed}: killed at {killed_at}")
     run(*command, "../far.yaml", "--run-dir", "s3://photos/run/", cwd=tmp_path / "two")
@@ -164,9 +166,13 @@ def test_a_training_from_shards_in_a_bucket_killed_at_random_moments_has_the_bit
         torch.load(path, weights_only=True)
         for path in (tmp_path / "whole/tiny.pth", tmp_path / "far.pth")
     ]
-    assert [one["metadata"]["step"] for one in weights] == [16, 16]
+    assert [one["metadata"]["step"] for one in weights] == [20, 20]
     for key, value in weights[0]["weights"].items():
         assert torch.equal(weights[1]["weights"][key], value)
+
+
+def log_of(folder: Path) -> str:
+    return (folder / "log.txt").read_text()
 
 
 def states_of(bucket: object) -> list[str]:
