@@ -13,7 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 from statistics import median
 
-import av
 import numpy as np
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from fast_style.devices import Precision
 from fast_style.memory import keep_freed_memory
 from fast_style.stylization import Stylizer
 from fast_style.video import stylize_clip
+from fast_style.video.reading import require_av
 
 _WIDTH, _HEIGHT = 640, 360
 _RATE = 25
@@ -76,6 +76,7 @@ def _frames(frames: int) -> np.ndarray:
 
 
 def _write(path: Path, frames: int) -> None:
+    av = require_av()
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(_RATE))
         stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"

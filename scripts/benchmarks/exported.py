@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from benchmarks.resident import resident
 from fast_style.commands import main as program
 from fast_style.commands.options import count
 
@@ -103,11 +104,11 @@ def _prepare(folder: Path, name: str) -> int:
     )
     (folder / "textbook.onnx").write_bytes(textbook_bytes(model.network))
     for edge in _EDGES:
-        Image.fromarray(_photo(edge, edge)).save(folder / f"{edge}.png")
+        Image.fromarray(photo(edge, edge)).save(folder / f"{edge}.png")
     return 0
 
 
-def _photo(height: int, width: int) -> Pixels:
+def photo(height: int, width: int) -> Pixels:
     """Waves and grain, as photos have them."""
     rows, columns = np.mgrid[:height, :width]
     waves = [np.sin(rows / 9 + k) * np.cos(columns / 13 - k) for k in range(3)]
@@ -154,7 +155,7 @@ def _measured(folder: Path, runtime: str, options: argparse.Namespace) -> dict[s
     stylize = _stylizer(folder, runtime)
     values: dict[str, float] = {}
     for edge in _EDGES:
-        image = _photo(edge, edge)
+        image = photo(edge, edge)
         stylize(image)
         times = []
         for _ in range(options.runs):
@@ -162,14 +163,8 @@ def _measured(folder: Path, runtime: str, options: argparse.Namespace) -> dict[s
             stylize(image)
             times.append(time.process_time() - begun)
         values[str(edge)] = 1000 * median(times)
-    values["memory"] = _most_memory()
+    values["memory"] = resident(most=True)
     return values
-
-
-def _most_memory() -> int:
-    """Return the most bytes that this process has held, since it is this program."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def _cold(folder: Path, runtime: str) -> dict[str, float]:
@@ -203,7 +198,7 @@ def _parity(folder: Path, runtime: str) -> str:
     for height, width in _PARITY:
         if runtime.endswith("graph"):
             height, width = height // 4 * 4, width // 4 * 4
-        image = _photo(height, width)
+        image = photo(height, width)
         apart = np.abs(stylize(image.copy()).astype(int) - reference(image.copy()).astype(int))
         most = max(most, int(apart.max()))
         share = max(share, float((apart.max(-1) > 0).mean()))

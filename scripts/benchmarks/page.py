@@ -1,9 +1,8 @@
 """The page in a real browser: seconds by the number of threads, blocks, memory, and the pixels."""
 
 import argparse
+import contextlib
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -13,7 +12,11 @@ import numpy as np
 import page as page_script
 from PIL import Image
 
+from benchmarks.exported import photo
+from benchmarks.resident import resident
+from benchmarks.serve import start_server
 from fast_style.commands.options import count
+from fast_style.errors import UserError
 from fast_style.stylization import Stylizer
 
 if TYPE_CHECKING:
@@ -39,52 +42,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the page, open it in Chromium, and paint in it."""
-    from playwright.sync_api import sync_playwright
-
-    path = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    path = chromium_path()
     if path is None:
-        raise SystemExit("there is no browser: apt install chromium")
+        raise UserError("there is no browser: apt install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ModuleNotFoundError:
+        raise UserError("this benchmark needs pip install playwright") from None
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         assert page_script.main(["-o", f"{scratch}/web", "--model", options.model]) == 0
-        server = _serve(Path(scratch, "web"), options.model)
-        browser = playwright.chromium.launch(
-            executable_path=path, args=["--no-sandbox"], chromium_sandbox=False
+        server, port = start_server(
+            "--model", options.model, "--web", f"{scratch}/web", "--workers", "1"
         )
         try:
-            assert server.stderr is not None
-            address = server.stderr.readline().split()[0].rstrip(":")
+            browser = playwright.chromium.launch(
+                executable_path=path, args=["--no-sandbox"], chromium_sandbox=False
+            )
+            address = f"http://127.0.0.1:{port}/"
             _compare_threads(browser, address, options)
             if options.large:
                 _paint_large(browser, address, options)
-        finally:
             browser.close()
+        finally:
             server.terminate()
             server.wait()
     return 0
 
 
-def _serve(folder: Path, model: str) -> "subprocess.Popen[str]":
-    arguments = ["--port", "0", "--model", model, "--web", str(folder), "--workers", "1"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "fast_style", "serve", *arguments], stderr=subprocess.PIPE, text=True
-    )
+def chromium_path() -> str | None:
+    """Return where the browser is, if there is one."""
+    return next(filter(None, map(shutil.which, _BROWSERS)), None)
 
 
 def _compare_threads(browser: "Browser", address: str, options: argparse.Namespace) -> None:
     """Paint a small photo with one thread and with two, in turn, each in a page of its own."""
-    photo = _photo(*_SMALL)
+    given = _photo(*_SMALL)
     seconds: dict[int, list[float]] = {threads: [] for threads in _THREADS}
     blocks: dict[int, float] = dict.fromkeys(_THREADS, 0.0)
     apart: dict[int, str] = {}
     for _ in range(options.rounds):
         for threads in _THREADS:
             page = _open(browser, f"{address}?threads={threads}&gpu=off")
-            _give(page, photo)
+            _give(page, given)
             _paint(page, options.model)
             page.evaluate(_WATCH)
             seconds[threads] += [_paint(page, options.model) for _ in range(options.runs)]
             blocks[threads] = max(blocks[threads], page.evaluate("window.longest"))
-            apart[threads] = _apart(_download(page), photo, options.model)
+            apart[threads] = _apart(_download(page), given, options.model)
             page.context.close()
     print(
         "| 512×512, threads | seconds | longest block of its own thread | the program's picture |"
@@ -99,12 +103,12 @@ def _compare_threads(browser: "Browser", address: str, options: argparse.Namespa
 
 def _paint_large(browser: "Browser", address: str, options: argparse.Namespace) -> None:
     page = _open(browser, f"{address}?gpu=off")
-    photo = _photo(*_LARGE)
-    _give(page, photo)
+    given = _photo(*_LARGE)
+    _give(page, given)
     page.evaluate(_WATCH)
     seconds = _paint(page, options.model)
     block = page.evaluate("window.longest")
-    apart = _apart(_download(page), photo, options.model)
+    apart = _apart(_download(page), given, options.model)
     print(
         f"4000×3000: {seconds:.0f} s, longest block {block:.0f} ms, {apart}; a renderer took "
         f"{_most_memory() / 1e9:.2f} GB"
@@ -119,10 +123,10 @@ def _open(browser: "Browser", address: str) -> "Page":
     return page
 
 
-def _give(page: "Page", photo: Image.Image) -> None:
+def _give(page: "Page", image: Image.Image) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "photo.png")  # by its path: bytes may be 50 MB
-        photo.save(path, compress_level=1)
+        image.save(path, compress_level=1)
         page.set_input_files("#file", path)
         page.wait_for_selector("#picture:not([hidden])")
 
@@ -143,30 +147,21 @@ def _download(page: "Page") -> Image.Image:
 
 
 def _photo(width: int, height: int) -> Image.Image:
-    """Waves and grain, as photos have them."""
-    rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    waves = [np.sin(rows / 9 + k) * np.cos(columns / 13 - k) for k in range(3)]
-    grain = np.random.default_rng(width).random((height, width, 3), np.float32) - 0.5
-    pixels = (0.5 + 0.35 * np.stack(waves, -1) + 0.2 * grain).clip(0, 1) * 255
-    return Image.fromarray(pixels.astype(np.uint8))
+    return Image.fromarray(photo(height, width))
 
 
-def _apart(found: Image.Image, photo: Image.Image, model: str) -> str:
+def _apart(found: Image.Image, image: Image.Image, model: str) -> str:
     """Compare the page's picture with the program's."""
-    expected = np.asarray(Stylizer(model, device="cpu")(photo)).astype(np.int16)
+    expected = np.asarray(Stylizer(model, device="cpu")(image)).astype(np.int16)
     apart = np.abs(np.asarray(found).astype(np.int16) - expected).max(-1)
     return f"at most {apart.max()}/255 from it, in {(apart > 0).mean():.2%} of the pixels"
 
 
 def _most_memory() -> int:
     """Return the most bytes that a renderer of the browser has held."""
-    most = 0
+    renderers = []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):  # it has ended
             if b"--type=renderer" in (folder / "cmdline").read_bytes():
-                lines = (folder / "status").read_text().splitlines()
-                line = next(line for line in lines if line.startswith("VmHWM"))
-                most = max(most, 1024 * int(line.split()[1]))
-        except (OSError, StopIteration):  # it has ended
-            continue
-    return most
+                renderers.append(folder.name)
+    return max((resident(process, most=True) for process in renderers), default=0)

@@ -15,29 +15,36 @@ _SECONDS = 120
 
 
 @contextlib.contextmanager
-def serving(bucket: str) -> Iterator[None]:
-    """Serve an empty bucket; this process and those it starts know of it. Raises UserError."""
+def server(*, secret: str = "nothing") -> Iterator[dict[str, str]]:
+    """Run a server, and give what programs have to know of it. Raises UserError."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        _wait_for(server, port)
-        os.environ.update(
-            AWS_ENDPOINT_URL=f"http://127.0.0.1:{port}",
-            AWS_ACCESS_KEY_ID="somebody",
-            AWS_SECRET_ACCESS_KEY="nothing",
-            AWS_DEFAULT_REGION="us-east-1",
-        )
+        _wait_for(process, port)
+        yield {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def serving(bucket: str) -> Iterator[None]:
+    """Serve an empty bucket; this process and those it starts know of it. Raises UserError."""
+    with server() as environment:
+        os.environ.update(environment)
         store().mkdir(bucket)
         yield
-    finally:
-        server.kill()
-        server.wait()
 
 
 def store() -> Any:
@@ -47,9 +54,9 @@ def store() -> Any:
     return fsspec.filesystem("s3")
 
 
-def _wait_for(server: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
     deadline = time.monotonic() + _SECONDS
-    while server.poll() is None and time.monotonic() < deadline:
+    while process.poll() is None and time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return

@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.resident import resident
 from fast_style.commands.options import count
 
 # Memory is that of a warm server: these requests come before.
@@ -41,20 +41,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a server in a process of its own, and a client for each of its places."""
-    arguments = ["--port", "0", "--model", options.model]
+    arguments = ["--model", options.model]
     arguments += ["--workers", str(options.workers), "--queue", str(options.queue)]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "fast_style", "serve", *arguments], stderr=subprocess.PIPE, text=True
-    )
-    assert server.stderr is not None
-    port = int(server.stderr.readline().split(":")[2].split("/")[0])
+    server, port = start_server(*arguments)
     clients = options.workers + options.queue
     photos = [_photo(edge) for edge in _EDGES]
     try:
         load(port, options.model, *photos, seconds=600, clients=clients, answers=_WARM_UP)
-        before = _memory(server.pid)
+        before = resident(server.pid)
         report = load(port, options.model, *photos, seconds=options.seconds, clients=clients)
-        after = _memory(server.pid)
+        after = resident(server.pid)
     finally:
         server.terminate()
         code = server.wait(timeout=60)
@@ -68,6 +64,17 @@ def run(options: argparse.Namespace) -> int:
         f"MB; exit {code}"
     )
     return 0 if report.failed == 0 and code == 0 else 1
+
+
+def start_server(*arguments: str) -> tuple["subprocess.Popen[str]", int]:
+    """Start `fast-style serve`; return it, and its port."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "fast_style", "serve", "--port", "0", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stderr is not None
+    return server, int(server.stderr.readline().split(":")[2].split("/")[0])
 
 
 def load(
@@ -127,8 +134,3 @@ def _photo(edge: int) -> bytes:
     output = io.BytesIO()
     Image.fromarray(noise).save(output, "JPEG")
     return output.getvalue()
-
-
-def _memory(process: int) -> int:
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

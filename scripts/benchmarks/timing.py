@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.resident import resident
 from fast_style.training.usage import peak_memory
 
 _CPU = torch.device("cpu")
@@ -110,7 +110,7 @@ def _timing(runs: list[_Run]) -> Timing:
 
 def _serve(pipe: Connection, case: Case, device: torch.device) -> None:
     function = case()
-    base = _resident("VmRSS")
+    base = resident()
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is done, or was interrupted
         pipe.send(None)
         while pipe.recv():
@@ -120,12 +120,4 @@ def _serve(pipe: Connection, case: Case, device: torch.device) -> None:
 
 
 def _memory(device: torch.device, base: int) -> int:
-    return _resident("VmHWM") - base if device.type == "cpu" else peak_memory(device)
-
-
-def _resident(field: str) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith(f"{field}:"):
-                return int(line.split()[1]) * 1024
-    return 0
+    return resident(most=True) - base if device.type == "cpu" else peak_memory(device)

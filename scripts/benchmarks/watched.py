@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from benchmarks.resident import resident
+
 _PROC = Path("/proc")
 _SAMPLE_SECONDS = 0.5
 
@@ -114,9 +116,9 @@ class Watched:
             self.samples.append(
                 Sample(
                     pictures=len(self.times),
-                    command=_memory(self._process.pid),
-                    actors=sum(map(_memory, actors)),
-                    others=sum(map(_memory, family.difference(actors))),
+                    command=resident(self._process.pid),
+                    actors=sum(map(resident, actors)),
+                    others=sum(map(resident, family.difference(actors))),
                 )
             )
             time.sleep(_SAMPLE_SECONDS)
@@ -166,10 +168,3 @@ def _command_line(pid: int) -> bytes:
     with contextlib.suppress(OSError):
         return (_PROC / str(pid) / "cmdline").read_bytes()
     return b""
-
-
-def _memory(pid: int) -> int:
-    with contextlib.suppress(OSError, IndexError):
-        pages = int((_PROC / str(pid) / "statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE")
-    return 0

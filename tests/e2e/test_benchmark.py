@@ -1,6 +1,7 @@
 """The benchmarks run and name what they time; their results are not tested."""
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -39,6 +40,22 @@ def test_a_benchmark_prints_its_table(arguments: str, rows: tuple[str, ...]) -> 
     assert result.returncode == 0, result.stderr
     for row in rows:
         assert row in result.stdout
+
+
+def test_a_benchmark_whose_extra_is_missing_says_so_and_stops_no_other() -> None:
+    code = """
+import sys
+sys.modules.update(dict.fromkeys(("av", "ray", "playwright")))
+from benchmarks import main
+sys.exit(main(["clip", "--rounds", "1"]))
+"""
+    command = [sys.executable, "-c", code]
+    path = {"PYTHONPATH": str(SCRIPT.parent)}
+    result = subprocess.run(
+        command, env={**os.environ, **path}, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 2
+    assert result.stderr == "error: video needs PyAV: pip install 'fast-style[video]'\n"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
@@ -16,6 +15,7 @@ import processes
 import pytest
 import torch
 import yaml
+from benchmarks.s3 import server
 from synthetic import photo, tiny_config_data, write_photos
 
 from fast_style.checkpoints.files import save_model
@@ -31,28 +31,8 @@ SECRET = "do-not-show-this-secret"
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
     """An S3 server with an empty bucket, and what programs have to know of it."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and server.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.1)
-    yield {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "somebody",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    server.kill()
-    server.wait()
+    with server(secret=SECRET) as known:
+        yield known
 
 
 @pytest.fixture

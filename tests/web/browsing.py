@@ -5,7 +5,6 @@ import functools
 import http.server
 import io
 import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from typing import ClassVar
 import numpy as np
 import page as page_script
 import pytest
+from benchmarks.page import chromium_path
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -35,8 +35,7 @@ PATIENCE_MS = 120_000
 
 def chromium() -> str:
     """Where the browser is: CI installs it."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
+    path = chromium_path()
     if path is None:
         assert not os.environ.get("CI"), "there is no browser: .ci/run installs chromium"
         pytest.skip("there is no browser: apt install chromium")
