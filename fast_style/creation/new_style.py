@@ -30,6 +30,7 @@ from fast_style.config import (
 from fast_style.config.style_names import styles_text
 from fast_style.data import center_crops, read_each
 from fast_style.data.photos import choose
+from fast_style.devices import resolve_precision
 from fast_style.evaluation.sweep import load_photo
 from fast_style.files import atomic_write
 from fast_style.images import ImageError, read_size, save_image, to_float
@@ -265,6 +266,7 @@ def estimate(
 ) -> Estimate:
     """Time a few updates of a copy of the network, and estimate the steps in the minutes."""
     training = config.training
+    dtype = resolve_precision(training.precision, on)
     network = initial_network(config).to(on)
     optimizer = torch.optim.Adam(network.parameters(), lr=training.learning_rate, fused=True)
     scaler = torch.amp.GradScaler(on.type, enabled=False)
@@ -273,7 +275,7 @@ def estimate(
     seconds = []
     for _ in range(1 + _TIMED_STEPS):  # the first warms up
         start = time.perf_counter()
-        losses, _ = train_step(network, criterion, optimizer, content, scaler=scaler)
+        losses, _ = train_step(network, criterion, optimizer, content, dtype=dtype, scaler=scaler)
         losses.total.item()
         seconds.append(time.perf_counter() - start)
     step = statistics.median(seconds[1:])

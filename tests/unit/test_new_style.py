@@ -1,6 +1,7 @@
 """What `fast-style new` chooses, shows and refuses. (From beginning to end: e2e.)"""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from fast_style.creation.new_style import (
     Wish,
     draw_photos,
     draw_strengths,
+    estimate,
     from_nearest_base,
     objective_of,
     plan_style,
@@ -136,6 +138,19 @@ def test_the_minutes_are_those_of_preview_and_training_together() -> None:
     for minutes, preview in ((2.0, 0.2), (10.0, 1.0), (60.0, 1.0)):
         assert new_style.preview_minutes(minutes) == pytest.approx(preview)
         assert new_style.training_minutes(minutes) == pytest.approx(minutes - preview)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_the_steps_that_are_timed_are_computed_as_the_runs_own(user: Path, precision: str) -> None:
+    config = plan_style(wish(), on=CPU).config
+    config = replace(config, training=replace(config.training, precision=precision))
+    held_out = sorted((user / "photos").iterdir())[:1]
+    criterion = objective_of(config, held_out, CPU).criterion
+    seen = set()
+    for part in criterion.features.modules():
+        part.register_forward_pre_hook(lambda *_: seen.add(torch.is_autocast_enabled("cpu")))
+    estimate(config, criterion, 1.0, CPU)
+    assert seen == {precision == "bf16"}
 
 
 def test_the_preview_is_stronger_from_left_to_right(
