@@ -23,6 +23,7 @@ from fast_style.video import (
     is_finished,
     named_output,
     read_files,
+    remove_leftovers,
     stylize_clip,
     written_files,
 )
@@ -74,6 +75,7 @@ def stylize_clips(options: argparse.Namespace, load: Callable[[Path], Stylizer])
     for source, output in share:
         if is_finished(output) and not options.overwrite:
             print(f"{output}: already there; --overwrite redoes it", file=sys.stderr)
+            remove_leftovers(output)
         else:
             waiting.append((source, output))
     if not waiting:

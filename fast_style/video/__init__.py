@@ -12,6 +12,7 @@ from fast_style.video.stylizing import (
     is_finished,
     named_output,
     read_files,
+    remove_leftovers,
     stylize_clip,
     written_files,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "measure_stability",
     "named_output",
     "read_files",
+    "remove_leftovers",
     "stylize_clip",
     "written_files",
 ]

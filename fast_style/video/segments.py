@@ -7,7 +7,6 @@ killed need not be done again, and a run that was killed gives the bits of one t
 import contextlib
 import json
 import os
-import shutil
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from torch import Tensor
 
 from fast_style.files import atomic_write
 from fast_style.images import ImageError, Picture, read_picture, write_picture
+from fast_style.locking import FileLock
 
+_LOCK = "run.lock"
 _HEADER = struct.Struct("<qqqBI")
 
 
@@ -34,19 +35,22 @@ class Record:
 
 
 class Segments:
-    """The finished segments of a run, in a folder of their own.
+    """The finished segments of a run, in a folder of their own, which one process works in.
 
     `key` is all that they depend on: those of another run are thrown away. With `states` the next
-    one needs what the one before it left: where that is lost, the run begins again.
+    one needs what the one before it left: where that is lost, the run begins again. Raises
+    HeldError where another process is at work.
     """
 
     def __init__(self, folder: Path, key: Mapping[str, object], *, states: bool = False) -> None:
         self._folder = folder
         self._stored = folder / "run.json"
         text = json.dumps(key, sort_keys=True, default=str)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(folder / _LOCK)
+        self._lock.take()
         if not (self._stored.exists() and self._stored.read_text(encoding="utf-8") == text):
-            self.remove()
-            folder.mkdir(parents=True)
+            self._clear()
             with atomic_write(self._stored) as file:
                 file.write(text.encode())
         self.count = 0
@@ -94,11 +98,23 @@ class Segments:
         """Return where the result is put together."""
         return self._folder / f"joined{suffix}"
 
+    def close(self) -> None:
+        """Let others go on with it."""
+        self._lock.close()
+
     def remove(self) -> None:
         """Remove all of it."""
+        self._clear()
+        self.close()
+        with contextlib.suppress(OSError):  # another process has begun here
+            self._folder.rmdir()
+
+    def _clear(self) -> None:
         # What is left of it, if this is killed on the way, must not be gone on with.
         self._stored.unlink(missing_ok=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        for path in self._folder.iterdir():
+            if path != self._lock.path:
+                path.unlink()
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index:05d}.packets"

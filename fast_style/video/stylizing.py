@@ -15,6 +15,7 @@ import torch
 
 from fast_style.images import Picture as Still
 from fast_style.images import write_picture
+from fast_style.locking import HeldError
 from fast_style.stylization import Stylizer
 from fast_style.video.clips import (
     Clip,
@@ -118,7 +119,13 @@ def stylize_clip(
     for note in plan.notes:
         on_note(note)
     key = _key(stylizer, source, path, plan, coding)
-    segments = Segments(_parts(output), key, states=plan.steady)
+    try:
+        segments = Segments(_parts(output), key, states=plan.steady)
+    except HeldError as error:
+        raise VideoError(
+            f"{output}: is being made by another process (pid {error.holder}): wait for it, stop "
+            "it, or name another --output"
+        ) from None
     resumed = sum(1 for _ in segments.read(data=False))
     count = workers or worker_count(stylizer, source.clip.width * source.clip.height)
     try:
@@ -126,6 +133,8 @@ def stylize_clip(
         _finish(source, path, output, plan, segments)
     except require_av().FFmpegError as error:
         raise VideoError(f"{output}: cannot be written: {error.strerror or error}") from None
+    finally:
+        segments.close()
     return StylizedClip(
         frames=frames,
         resumed=resumed,
@@ -140,6 +149,18 @@ def is_finished(output: Path) -> bool:
     """Return whether an output is there, whole."""
     there = numbered(output, 1) if is_pattern(output) else output
     return there.exists() and not (is_pattern(output) and _parts(output).exists())
+
+
+def remove_leftovers(output: Path) -> None:
+    """Remove what a run that was killed at its very end has left of a finished output.
+
+    Segments that are newer than the output stay: they are those of a run that overwrites it.
+    """
+    parts = _parts(output)
+    with contextlib.suppress(OSError, HeldError):
+        newest = max((path.stat().st_mtime_ns for path in parts.iterdir()), default=0)
+        if output.stat().st_mtime_ns >= newest:
+            Segments(parts, {}).remove()
 
 
 def read_files(path: Path) -> list[Path]:

@@ -1,7 +1,10 @@
 import os
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
 from PIL import Image
 
@@ -12,6 +15,15 @@ from clips import moving, read_clip, write_clip
 from fast_style.checkpoints.files import save_model
 from fast_style.commands import stylize
 from fast_style.networks.transformer import TransformerNet
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from fast_style.locking import FileLock
+lock = FileLock(Path(sys.argv[1]))
+lock.take()
+time.sleep(60)
+"""
 
 
 @pytest.fixture
@@ -37,6 +49,31 @@ def test_a_clip_is_stylized_beside_itself_once(
     assert stylize.main(["--model", model, str(clip), "--overwrite", "--no-steady"]) == 0
     assert "steadied" not in capsys.readouterr().out
     assert output.stat().st_mtime_ns != before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a held file cannot be read there")
+def test_one_process_at_a_time_works_on_a_clip(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, output = write_clip(tmp_path / "a.mp4", moving(3)), tmp_path / "out.mp4"
+    lock = tmp_path / ".out.mp4.parts" / "run.lock"
+    lock.parent.mkdir()
+    holder = processes.start([sys.executable, "-c", HOLDER, str(lock)])
+    try:
+        while not (lock.exists() and lock.read_text() == f"{holder.pid}\n"):
+            assert holder.poll() is None
+            time.sleep(0.01)
+        assert stylize.main(["--model", model, str(clip), "-o", str(output)]) == 2
+        assert capsys.readouterr().err == (
+            f"error: {output}: is being made by another process (pid {holder.pid}): wait for it, "
+            "stop it, or name another --output\n"
+        )
+        assert list(lock.parent.iterdir()) == [lock]
+    finally:
+        holder.kill()
+        holder.wait()
+    assert stylize.main(["--model", model, str(clip), "-o", str(output)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "out.mp4", "tiny.pth"}
 
 
 def test_several_clips_go_into_a_folder(model: str, tmp_path: Path) -> None:
