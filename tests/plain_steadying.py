@@ -95,7 +95,7 @@ def _spread(image: Tensor, size: int) -> Tensor:
 def _weight(now: Tensor, before: Tensor) -> Tensor:
     difference = (now.int() - before.int()).abs().amax(0).float()
     small = _around(F.avg_pool2d(difference[None, None], 2, ceil_mode=True)[0, 0])
-    weight = 0.65 * torch.exp(-(small * small) / 36.0)
+    weight = 0.65 * torch.exp(-(small * small) / 64.0)
     return _spread(weight, 2)[: now.shape[-2], : now.shape[-1]]
 
 

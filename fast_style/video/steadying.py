@@ -33,7 +33,7 @@ from fast_style.video.moving import GREEN, Field, best, candidates, moved, place
 # in 1/255 at which it is down to a third of that. More of it, 0.85, is steadier still, but where
 # the network draws other strokes each time, on a flat wall, the mean of many is a grey wash.
 _MOST = 0.65
-_TOLERANCE = 6.0
+_TOLERANCE = 8.0
 # An encoder may refer to frames further back: then its vectors are multiples of the motion.
 _FRAMES_BACK = (1, 2, 3)
 # How much a blend that has lost contrast is sharpened for it, and the most.

@@ -56,7 +56,7 @@ def files_below(folder: Path) -> list[str]:
 
 
 def test_one_command_makes_a_model_and_again_it_is_there(user: Path) -> None:
-    arguments = ("My Painting.png", "photos", "--minutes", "0.15", "--strength", "2")
+    arguments = ("My Painting.png", "photos", "--minutes", "0.05", "--strength", "2")
     result = new(user, *arguments)
     run = user / "checkpoints" / "My_Painting"
     data = yaml.safe_load((user / "My_Painting.yaml").read_text())
@@ -94,7 +94,7 @@ def model_bytes(run: Path) -> bytes:
 
 
 def test_an_interrupted_training_goes_on(user: Path) -> None:
-    arguments = ("My Painting.png", "photos", "--minutes", "0.3", "--name", "mine")
+    arguments = ("My Painting.png", "photos", "--minutes", "0.1", "--name", "mine")
     process = subprocess.Popen(
         command(*arguments, *QUICK),
         cwd=user,
