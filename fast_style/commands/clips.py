@@ -146,7 +146,8 @@ def _stylize(
 
 def _summary(result: StylizedClip) -> str:
     done = result.frames - result.resumed
-    parts = [f"{result.frames} frames", f"{result.seconds:.1f} s"]
+    frames = "1 frame" if result.frames == 1 else f"{result.frames} frames"
+    parts = [frames, f"{result.seconds:.1f} s"]
     if done and result.seconds > 0:
         parts.append(f"{done / result.seconds:.1f} frames/s")
     if result.resumed:

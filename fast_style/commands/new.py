@@ -183,6 +183,7 @@ def _new(options: argparse.Namespace) -> int:
         max_minutes=minutes,
         monitors=(TensorBoardMonitor(run_dir), MetricsMonitor(run_dir), ProgressMonitor()),
         should_stop=should_stop,
+        skipped=skipped,
     )
     if not result.finished:
         return _stopped(run_dir, stopped_by)

@@ -69,6 +69,7 @@ def train(
     monitors: Sequence[Monitor] = (),
     minimum_reports: int = 10,
     should_stop: Callable[[], bool] = lambda: False,
+    skipped: Skipped | None = None,
 ) -> Result:
     """Train the config's network, resuming whatever `run_dir` holds of the same run.
 
@@ -77,8 +78,9 @@ def train(
     kept in the store as well: what another machine resumes. With
     `max_minutes`, over all resumptions, the run plans its steps, at most `training.steps`, so that
     it ends by then. A short run has `minimum_reports` validations and previews, whatever their
-    intervals. When `should_stop()` turns true the state is saved and the run ends early. Processes
-    that torchrun started train together.
+    intervals. When `should_stop()` turns true the state is saved and the run ends early. Broken
+    photos that are in `skipped` already are not told again. Processes that torchrun started train
+    together.
 
     Raises ConfigError, DataError, WeightsError, ImageError and CheckpointError for what is wrong
     with its inputs, before anything is written; TrainingError when the losses stay non-finite;
@@ -106,7 +108,7 @@ def train(
                 plan = limit.recorded_plan(maximum=config.training.steps)
         if state and (finished := _finished(config, run_dir, state, limit=limit, plan=plan)):
             return finished
-        skipped = Skipped()
+        skipped = Skipped() if skipped is None else skipped
         inputs = prepare_together(located, device=device, skipped=skipped)
         trainee = Trainee(config, inputs)
         if state:

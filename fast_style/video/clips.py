@@ -107,14 +107,16 @@ def is_clip(source: str, output: str | None = None) -> bool:
     """Return whether an input is a clip rather than a photo: by its name, and its output's.
 
     A GIF, WebP or PNG is one where it moves and its output's format can; else its first frame is
-    a photo.
+    a photo. A GIF that becomes a GIF is one in any case: no photo is written so.
     """
     path = Path(source)
     if path.suffix.lower() in CLIPS or (is_pattern(path) and not path.exists()):
         return True
     if not is_animation(path) or output is None or not _may_move(Path(output)):
         return False
-    return path.is_file() and _moves(path)
+    if not path.is_file():
+        return False
+    return Path(output).suffix.lower() == path.suffix.lower() == ".gif" or _moves(path)
 
 
 def _may_move(output: Path) -> bool:
@@ -127,8 +129,9 @@ def _moves(path: Path) -> bool:
 
     try:
         with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) > 1
+            image.seek(1)
+            return True
     except Image.DecompressionBombError:
         return True  # as a photo it would be read, and its frames are too many pixels
-    except (OSError, ValueError, SyntaxError):
-        return False  # reading it as a photo tells what is wrong
+    except Exception:  # there is one frame, or decoders raise anything: reading it tells
+        return False

@@ -1,5 +1,7 @@
 """Reading clips that are pictures: animated GIF, WebP and PNG, and numbered sequences."""
 
+import contextlib
+import itertools
 from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from fast_style.images import ImageError, image_to_tensor, open_rgb
+from fast_style.memory import is_memory_error
 from fast_style.video.clips import Clip, Frame, VideoError, pictures_of
 from fast_style.video.reading import Damage
 
@@ -26,10 +29,11 @@ class AnimationSource:
         self.damage = Damage()
         try:
             with Image.open(path) as image:
-                count = getattr(image, "n_frames", 1)
+                count, self._is_cut = _count(image, path)
                 total = 0
                 for index in range(count):
-                    image.seek(index)
+                    with contextlib.suppress(Exception):  # decoding it tells, and holds another
+                        image.seek(index)
                     total += _duration(image)
                 # A GIF without the block that says how often it loops plays once.
                 loop = int(image.info.get("loop", 1 if image.format == "GIF" else 0))
@@ -45,15 +49,14 @@ class AnimationSource:
                 )
         except FileNotFoundError:
             raise VideoError(f"{path}: no such file") from None
-        except (
-            *(OSError, ValueError, SyntaxError, EOFError),
-            Image.DecompressionBombError,
-        ) as error:
+        except Exception as error:  # decoders raise anything on damaged files
+            if is_memory_error(error):
+                raise
             raise VideoError(f"{path}: damaged: {error}") from None
 
     def frames(self, *, skip: int = 0, motion: bool = False) -> Generator[Frame, None, None]:
         """Decode from the start; yield all frames but the first `skip`. There is no motion."""
-        self.damage = Damage()
+        self.damage = Damage(is_cut=self._is_cut)
         pts = 0
         last: tuple[Tensor, Tensor | None] | None = None
         with Image.open(self._path) as image:
@@ -63,7 +66,9 @@ class AnimationSource:
                     image.seek(index)
                     last = _pixels(image)
                     duration = _duration(image)
-                except (OSError, ValueError, SyntaxError, EOFError):
+                except Exception as error:  # decoders raise anything on damaged files
+                    if is_memory_error(error):
+                        raise
                     self.damage.held += 1
                 if last is None:
                     raise VideoError(f"{self._path}: no frame of it can be read")
@@ -117,6 +122,17 @@ class SequenceSource:
                 f"sequence {width}×{height}: make them one size"
             )
         return image_to_tensor(picture)
+
+
+def _count(image: Image.Image, path: Path) -> tuple[int, bool]:
+    """Return how many frames there are, and whether one more is begun that cannot be found."""
+    try:
+        return getattr(image, "n_frames", 1), False
+    except Exception:  # of a GIF that is cut off: decoders raise anything
+        with Image.open(path) as again, contextlib.suppress(Exception):
+            for index in itertools.count(1):
+                again.seek(index)
+        return again.tell() + 1, True
 
 
 def _duration(image: Image.Image) -> int:

@@ -70,14 +70,18 @@ def open_input(path: Path) -> "InputContainer":
 
 @dataclass(slots=True)
 class Damage:
-    """What of a clip could not be read: frames that others stand in for, and seconds at its end."""
+    """What of a clip could not be read: frames that others stand in for, and its end.
+
+    Where the seconds that are missing are not known, it only `is_cut`.
+    """
 
     held: int = 0
     missing_seconds: float = 0.0
+    is_cut: bool = False
     reason: str = ""
 
     def __bool__(self) -> bool:
-        return bool(self.held or self.missing_seconds)
+        return bool(self.held or self.missing_seconds or self.is_cut)
 
     def __str__(self) -> str:
         parts = []
@@ -87,6 +91,8 @@ class Damage:
             parts.append(f"{self.held} {one if self.held == 1 else these}")
         if self.missing_seconds:
             parts.append(f"the last {self.missing_seconds:.1f} s are missing")
+        if self.is_cut:
+            parts.append("what comes after its last frame could not be read")
         return "; ".join(parts) + (f" ({self.reason})" if self.reason else "")
 
 

@@ -93,7 +93,8 @@ def model_bytes(run: Path) -> bytes:
     return (run / "My_Painting.pth").read_bytes()
 
 
-def test_an_interrupted_training_goes_on(user: Path) -> None:
+def test_an_interrupted_training_goes_on_and_names_a_broken_photo_once(user: Path) -> None:
+    (user / "photos" / "bad.jpg").write_bytes(b"nothing")
     arguments = ("My Painting.png", "photos", "--minutes", "0.1", "--name", "mine")
     process = subprocess.Popen(
         command(*arguments, *QUICK),
@@ -114,6 +115,7 @@ def test_an_interrupted_training_goes_on(user: Path) -> None:
     assert process.returncode == 128 + signal.SIGINT
     assert find_states(run)
     step = int(find_states(run)[-1].stem.removeprefix("state-"))
-    result = new(user, *arguments)
+    result = new(user, *arguments, code=1)
+    assert result.stderr.count("bad.jpg") == 1
     assert "strengths.png" not in result.stdout  # that was shown
     assert load_model(run / "mine.pth").metadata["step"] > step

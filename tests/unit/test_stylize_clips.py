@@ -76,6 +76,28 @@ def test_one_process_at_a_time_works_on_a_clip(
     assert {path.name for path in tmp_path.iterdir()} == {"a.mp4", "out.mp4", "tiny.pth"}
 
 
+def test_a_gif_becomes_a_gif_still_or_cut_off(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pictures = [Image.effect_noise((20, 16), 60) for _ in range(4)]
+    pictures[0].save(tmp_path / "still.gif")
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=50)
+    data = (tmp_path / "a.gif").read_bytes()
+    second = data.index(b"\x21\xf9", data.index(b"\x21\xf9") + 1)
+    (tmp_path / "cut.gif").write_bytes(data[: second + 10])
+    (tmp_path / "no.gif").write_bytes(b"nothing")
+    for name, code, said in (
+        ("still", 0, ""),
+        ("cut", 1, "what comes after its last frame could not be read"),
+        ("no", 2, "no.gif: damaged: cannot identify image file"),
+    ):
+        output = tmp_path / f"{name}.out.gif"
+        arguments = ["--model", model, str(tmp_path / f"{name}.gif"), "-o", str(output)]
+        assert stylize.main(arguments) == code
+        assert said in capsys.readouterr().err
+        assert output.exists() == (code < 2)
+
+
 def test_several_clips_go_into_a_folder(model: str, tmp_path: Path) -> None:
     clips = [str(write_clip(tmp_path / f"{name}.mkv", moving(3))) for name in "ab"]
     assert stylize.main(["--model", model, *clips, "-o", str(tmp_path / "out/")]) == 0

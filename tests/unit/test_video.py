@@ -10,6 +10,7 @@ from PIL import Image
 from fast_style.networks.transformer import TransformerNet
 from fast_style.stylization import Stylizer
 from fast_style.video import Coding, VideoError, is_clip, named_output, stylize_clip
+from fast_style.video.pictures import AnimationSource
 
 av = pytest.importorskip("av", reason="needs PyAV: pip install 'fast-style[video]'")
 
@@ -357,6 +358,25 @@ def test_a_packet_that_is_refused_holds_the_frame_before(photo: Stylizer, tmp_pa
     assert difference(after[20:21], frames[19:20]) < 7 < difference(after[20:21], frames[20:21])
 
 
+@pytest.mark.parametrize("ending", ["gif", "webp", "png"])
+def test_an_animation_that_was_cut_off_gives_what_can_be_read(tmp_path: Path, ending: str) -> None:
+    whole = tmp_path / f"a.{ending}"
+    pictures = [Image.effect_noise((20, 16), 60) for _ in range(4)]
+    pictures[0].save(whole, save_all=True, append_images=pictures[1:], duration=50)
+    data, cut = whole.read_bytes(), tmp_path / f"cut.{ending}"
+    most = 0
+    for length in range(1, len(data), max(1, len(data) // 80)):
+        cut.write_bytes(data[:length])
+        try:
+            source = AnimationSource(cut)
+            frames = len(list(source.frames()))
+        except VideoError:
+            continue
+        assert source.damage or frames == 4 or ending == "gif"  # which has no number of its frames
+        most = max(most, frames)
+    assert most == (0 if ending == "webp" else 4)  # whose library reads whole files only
+
+
 def test_an_mp4_that_was_cut_off_says_why_nothing_can_be_read(
     photo: Stylizer, tmp_path: Path
 ) -> None:
@@ -410,7 +430,8 @@ def test_clips_are_known_by_name_and_animations_by_what_they_become(tmp_path: Pa
     assert is_clip(str(tmp_path / "a.gif"), "out.mp4")
     assert is_clip(str(tmp_path / "a.gif"), "out.webp")
     assert not is_clip(str(tmp_path / "a.gif"), "out.png")
-    assert not is_clip(str(tmp_path / "still.gif"), "out.gif")
+    assert is_clip(str(tmp_path / "still.gif"), "out.gif")  # no photo is written so
+    assert not is_clip(str(tmp_path / "still.gif"), "out.webp")
     assert not is_clip("photo.jpg", "out.mp4")
 
 
