@@ -108,7 +108,7 @@ def _balanced_total(losses: Losses, criterion: PerceptualLoss) -> Tensor:
     terms = []
     for field in dataclasses.fields(losses):
         weight, term = getattr(criterion, f"{field.name}_weight"), getattr(losses, field.name)
-        if term is None:  # the stability loss, of training alone
+        if term is None:
             continue
         terms.append(weight * term / (term.detach() + 1e-10))
     return torch.stack(terms).sum()

@@ -225,6 +225,13 @@ class LossConfig:
         "moved, zoomed, relit and noisy by a little. A step takes a second pass of the network.",
         source="compound regularization, Wang et al. 2020; docs/video.md has figures",
     )
+    grid_weight: float = number(
+        0.0,
+        0,
+        doc="Weight of the grid loss: how much patterns of 4 or 2 pixels hang on the picture's own "
+        "pixels, as a faint mesh in skies does. 3000 beside a `strength` silences that alarm.",
+        source='docs/measurements.md, "The grid term"',
+    )
     padding: Literal["zeros", "replicate"] = key(
         "replicate",
         doc="What the loss network's first convolution sees beyond the border: zeros are a black "

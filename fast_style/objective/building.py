@@ -19,7 +19,9 @@ from fast_style.objective.weights import load_vgg
 
 # Other systems' choices: a key here is passed on from every loss config that has it.
 _FEATURES_VARIANTS = ("pooling", "padding", "recompute")
-_LOSS_VARIANTS = ("style_statistic", "content_reduction", "style_reduction", "variation")
+_LOSS_VARIANTS = (
+    *("grid_weight", "style_statistic", "content_reduction", "style_reduction", "variation"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

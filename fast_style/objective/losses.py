@@ -8,9 +8,10 @@ and s (style) in [0, 1]:
 * style loss: sum over layers of w_l mean((G_l(y) - G_l(s))^2)      (eq. 4, as a mean)
   with the Gram matrix G = F F^T / (C H W)                          (eq. 3)
 * total variation: mean squared difference of neighbouring pixels, down plus across
+* grid loss: what `grid` defines
 * stability loss, of training alone: what `stability` defines
 
-The total is content_weight, style_weight, tv_weight and stability_weight times these. A weight
+The total is the terms' weights, content_weight and so on, times these. A weight
 means nothing without these choices: scaling the loss network's input by a scales the content loss
 by a^2 and the style loss by a^4. They are fixed; a change of one is a change of *Numerics* in the
 CHANGELOG.
@@ -30,6 +31,7 @@ from torch.autograd.function import once_differentiable
 
 from fast_style.errors import UserError
 from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layers
+from fast_style.objective.grid import grid_loss
 
 Reduction = Literal["mean", "sum"]
 # The Gram matrix divided by C H W; by the map's positions H W; by the image's pixels; by nothing;
@@ -42,19 +44,23 @@ Variation = Literal["squared", "absolute", "power"]
 class Losses:
     """The weighted terms of the objective, scalars, as averages over the batch.
 
-    `stability` is None where pictures were not compared with those of a disturbed photo.
+    `stability` is None where pictures were not compared with those of a disturbed photo, and `grid`
+    where that has no weight.
     """
 
     content: Tensor
     style: Tensor
     tv: Tensor
     stability: Tensor | None = None
+    grid: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
-        """The sum of the terms: without a stability loss, the perceptual loss."""
-        perceptual = self.content + self.style + self.tv
-        return perceptual if self.stability is None else perceptual + self.stability
+        """The sum of the terms: of the first three, the perceptual loss."""
+        total = self.content + self.style + self.tv
+        for term in (self.stability, self.grid):
+            total = total if term is None else total + term
+        return total
 
     @classmethod
     def mean(cls, several: Sequence["Losses"]) -> "Losses":
@@ -66,14 +72,14 @@ class Losses:
 
     def items(self) -> dict[str, Tensor]:
         """Return every term that there is, detached, by the name under which it is reported."""
-        terms = {name: getattr(self, name) for name in (*TERMS, STABILITY)}
+        terms = {name: getattr(self, name) for name in (*TERMS, *OPTIONAL_TERMS)}
         return {name: term.detach() for name, term in terms.items() if term is not None}
 
 
-# The term that only some runs have, and the names of the others and of the sum, as reports and
+# The terms that only some runs have, and the names of the others and of the sum, as reports and
 # files have them.
-STABILITY = "stability"
-TERMS = (*(term.name for term in fields(Losses) if term.name != STABILITY), "total")
+OPTIONAL_TERMS = ("stability", "grid")
+TERMS = (*(term.name for term in fields(Losses) if term.name not in OPTIONAL_TERMS), "total")
 # Since 2.8 PyTorch's CUDA can return the sums of half-precision products, which are exact, in
 # float32, so that no float32 copy of the feature maps is needed.
 _SUMS_IN_FLOAT32 = hasattr(torch.ops.aten.bmm, "dtype")
@@ -186,6 +192,7 @@ class PerceptualLoss:
         style_weight: float = 5.0,
         tv_weight: float = 0.0,
         stability_weight: float = 0.0,
+        grid_weight: float = 0.0,
         style_shares: Sequence[float] | None = None,
         style_statistic: StyleStatistic = "gram",
         content_reduction: Reduction = "mean",
@@ -199,6 +206,7 @@ class PerceptualLoss:
         self.style_weight = style_weight
         self.tv_weight = tv_weight
         self.stability_weight = stability_weight
+        self.grid_weight = grid_weight
         self.style_statistic = style_statistic
         self.content_reduction = content_reduction
         self.style_reduction = style_reduction
@@ -247,6 +255,7 @@ class PerceptualLoss:
             style=self.style_weight * style,
             tv=self.tv_weight * tv,
             stability=None if instability is None else self.stability_weight * instability,
+            grid=self.grid_weight * grid_loss(stylized) if self.grid_weight else None,
         )
 
     @torch.no_grad()

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from fast_style.images import to_uint8
-from fast_style.objective.losses import STABILITY, TERMS
+from fast_style.objective.losses import OPTIONAL_TERMS, TERMS
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,8 @@ class MetricsMonitor(NullMonitor):
     def start(self, step: int, steps: int, config: str) -> None:
         self._path = self._run_dir / "metrics.csv"
         loss = (yaml.safe_load(config) or {}).get("loss", {})
-        self._terms = (*TERMS, STABILITY) if loss.get("stability_weight") else TERMS
+        more = (name for name in OPTIONAL_TERMS if loss.get(f"{name}_weight"))
+        self._terms = (*TERMS, *more)
         with self._telling(), self._path.open("a+b") as file:
             file.truncate(self._length_up_to(step, file))
             if not file.seek(0, os.SEEK_END):
@@ -209,7 +210,7 @@ class ProgressMonitor(NullMonitor):
         if "run/minutes_left" in values:
             left = tqdm.format_interval(values["run/minutes_left"] * 60)
             self._bar.bar_format = _BAR.format(left=left)
-        tags = {name: f"{self._section}/{name}" for name in (*TERMS, STABILITY)}
+        tags = {name: f"{self._section}/{name}" for name in (*TERMS, *OPTIONAL_TERMS)}
         shown = {name: f"{values[tag]:.4g}" for name, tag in tags.items() if tag in values}
         if shown and "run/waited_for_data" in values:
             shown["waiting"] = f"{values['run/waited_for_data']:.0%}"

@@ -274,7 +274,8 @@ class Trainee:
 
         Several processes share the images, and all return the same result.
         """
-        sums = dict.fromkeys(TERMS, 0.0)
+        grid = ("grid",) if self.inputs.criterion.grid_weight else ()
+        sums = dict.fromkeys((*TERMS, *grid), 0.0)
         size = self.config.batch_size // distributed.world_size() // self.config.accumulate
         shares = self.inputs.validation.split(size)
         for pixels in shares[distributed.rank() :: distributed.world_size()]:
