@@ -229,7 +229,8 @@ class LossConfig:
         0.0,
         0,
         doc="Weight of the grid loss: how much patterns of 4 or 2 pixels hang on the picture's own "
-        "pixels, as a faint mesh in skies does. 3000 beside a `strength` silences that alarm.",
+        "pixels, as a faint mesh in skies does. 3000 beside a `strength` silences the artefact "
+        "alarm for a grid.",
         source='docs/measurements.md, "The grid term"',
     )
     padding: Literal["zeros", "replicate"] = key(

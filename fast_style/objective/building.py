@@ -19,9 +19,7 @@ from fast_style.objective.weights import load_vgg
 
 # Other systems' choices: a key here is passed on from every loss config that has it.
 _FEATURES_VARIANTS = ("pooling", "padding", "recompute")
-_LOSS_VARIANTS = (
-    *("grid_weight", "style_statistic", "content_reduction", "style_reduction", "variation"),
-)
+_LOSS_VARIANTS = ("style_statistic", "content_reduction", "style_reduction", "variation")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +70,7 @@ def build_objective(
         style_weight=raw.style_weight,
         tv_weight=raw.tv_weight,
         stability_weight=raw.stability_weight,
+        grid_weight=raw.grid_weight,
         style_shares=shares,
         **_present(raw, _LOSS_VARIANTS),
     )

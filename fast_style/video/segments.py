@@ -104,7 +104,8 @@ class Segments:
 
     def remove(self) -> None:
         """Remove all of it."""
-        self._clear()
+        with contextlib.suppress(OSError):  # the result is there, whatever stays beside it
+            self._clear()
         self.close()
         with contextlib.suppress(OSError):  # another process has begun here
             self._folder.rmdir()
