@@ -28,6 +28,8 @@ _SHOWN.maxstring = _SHOWN.maxother = 200
 # In a file's name: control characters, and what no text file can hold.
 _UNNAMEABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
 _RAW_WEIGHTS = frozenset(("content_weight", "style_weight"))
+# What a strength brings with it: off beside raw weights, and in files from before there was any.
+_TERMS_OFF = {"grid_weight": 0.0, "contrast_weight": 0.0}
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> Config:
@@ -121,8 +123,12 @@ def load_yaml(path: Path) -> dict[str, Any]:
 def config_from_dict(data: Mapping[str, Any], *, source: str = "config") -> Config:
     """Build a `Config` from plain data; `source` is named in errors. Raises ConfigError."""
     loss = data.get("loss")
-    if isinstance(loss, Mapping) and "strength" not in loss and not _RAW_WEIGHTS.isdisjoint(loss):
-        data = {**data, "loss": {**loss, "strength": None}}
+    if isinstance(loss, Mapping):
+        if not _RAW_WEIGHTS.isdisjoint(loss):
+            loss = {"strength": None, **loss}
+        if loss.get("strength", 1) is None:
+            loss = {**_TERMS_OFF, **loss}
+        data = {**data, "loss": loss}
     config = build(Config, data, source)
     is_plain = Path(config.name).name == config.name and not config.name.startswith(".")
     if not config.name or not is_plain or _UNNAMEABLE.search(config.name):
@@ -147,7 +153,7 @@ def config_from_stored(data: Any, *, source: str) -> Config:
     loss = data.get("loss") or {}
     if not isinstance(loss, Mapping):
         raise ConfigError(f"{source}: loss: is {_describe(loss)}, expected 'key: value' lines")
-    loss = dict(loss)
+    loss = {**_TERMS_OFF, **loss}
     if "padding" not in loss:
         loss["padding"] = "zeros"
         loss["strength"] = loss.get("strength") and loss["strength"] / 2

@@ -174,7 +174,7 @@ class LossConfig:
     """The perceptual loss: loss network, layers with their weights, and the terms' weights.
 
     The weights mean what `losses.py` defines. A YAML that gives `content_weight` or `style_weight`
-    has no `strength`.
+    has no `strength`, and none of the terms whose default weight is meant for one.
     """
 
     network: Literal["vgg16", "vgg19"] = key(
@@ -226,12 +226,18 @@ class LossConfig:
         source="compound regularization, Wang et al. 2020; docs/video.md has figures",
     )
     grid_weight: float = number(
-        0.0,
+        3000.0,
         0,
         doc="Weight of the grid loss: how much patterns of 4 or 2 pixels hang on the picture's own "
-        "pixels, as a faint mesh in skies does. 3000 beside a `strength` silences the artefact "
-        "alarm for a grid.",
+        "pixels, as a faint mesh in skies does. Without `strength` the default is 0.",
         source='docs/measurements.md, "The grid term"',
+    )
+    contrast_weight: float = number(
+        2.0,
+        0,
+        doc="Weight of the contrast loss: how far the mean and the spread of the picture's colours "
+        "are from the style image's. Without `strength` the default is 0.",
+        source='docs/measurements.md, "The contrast term"',
     )
     padding: Literal["zeros", "replicate"] = key(
         "replicate",

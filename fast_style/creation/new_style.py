@@ -53,8 +53,6 @@ ENOUGH_STEPS = 800
 # The crops: of the first half of the steps, and then by device.
 SMALL_SIZE, _SIZE, _SIZE_ON_CUDA = 128, 192, 256
 _STYLE_SIZE = 512
-# What keeps a mesh out of skies, at next to nothing of the rest (docs/measurements.md).
-_GRID_WEIGHT = 3000.0
 # The paper's, for the minutes to be what ends a run: where a step is quick, they are worth using.
 _TRAINING_STEPS = 40_000
 
@@ -199,7 +197,7 @@ def _chosen(wish: Wish, on: torch.device) -> dict[str, Any]:
     return {
         "style": {"image": str(wish.picture), "size": _style_size(wish.picture)},
         "data": {"train": [str(path) for path in wish.photos]},
-        "loss": {"strength": wish.strength or 1.0, "grid_weight": _GRID_WEIGHT},
+        "loss": {"strength": wish.strength or 1.0},
         "training": {"init_from": _BASE, "image_size": size, "steps": _TRAINING_STEPS},
     }
 

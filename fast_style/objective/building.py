@@ -71,6 +71,7 @@ def build_objective(
         tv_weight=raw.tv_weight,
         stability_weight=raw.stability_weight,
         grid_weight=raw.grid_weight,
+        contrast_weight=raw.contrast_weight,
         style_shares=shares,
         **_present(raw, _LOSS_VARIANTS),
     )

@@ -8,7 +8,7 @@ and s (style) in [0, 1]:
 * style loss: sum over layers of w_l mean((G_l(y) - G_l(s))^2)      (eq. 4, as a mean)
   with the Gram matrix G = F F^T / (C H W)                          (eq. 3)
 * total variation: mean squared difference of neighbouring pixels, down plus across
-* grid loss: what `grid` defines
+* grid loss and contrast loss: what `grid` and `contrast` define
 * stability loss, of training alone: what `stability` defines
 
 The total is the terms' weights, content_weight and so on, times these. A weight
@@ -31,6 +31,7 @@ from torch.autograd.function import once_differentiable
 
 from fast_style.errors import UserError
 from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layers
+from fast_style.objective.contrast import color_moments, contrast_loss
 from fast_style.objective.grid import grid_loss
 
 Reduction = Literal["mean", "sum"]
@@ -44,8 +45,8 @@ Variation = Literal["squared", "absolute", "power"]
 class Losses:
     """The weighted terms of the objective, scalars, as averages over the batch.
 
-    `stability` is None where pictures were not compared with those of a disturbed photo, and `grid`
-    where that has no weight.
+    `stability` is None where pictures were not compared with those of a disturbed photo, `grid` and
+    `contrast` where they have no weight.
     """
 
     content: Tensor
@@ -53,12 +54,13 @@ class Losses:
     tv: Tensor
     stability: Tensor | None = None
     grid: Tensor | None = None
+    contrast: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
         """The sum of the terms: of the first three, the perceptual loss."""
         total = self.content + self.style + self.tv
-        for term in (self.stability, self.grid):
+        for term in (self.stability, self.grid, self.contrast):
             total = total if term is None else total + term
         return total
 
@@ -78,7 +80,7 @@ class Losses:
 
 # The terms that only some runs have, and the names of the others and of the sum, as reports and
 # files have them.
-OPTIONAL_TERMS = ("stability", "grid")
+OPTIONAL_TERMS = ("stability", "grid", "contrast")
 TERMS = (*(term.name for term in fields(Losses) if term.name not in OPTIONAL_TERMS), "total")
 # Since 2.8 PyTorch's CUDA can return the sums of half-precision products, which are exact, in
 # float32, so that no float32 copy of the feature maps is needed.
@@ -193,6 +195,7 @@ class PerceptualLoss:
         tv_weight: float = 0.0,
         stability_weight: float = 0.0,
         grid_weight: float = 0.0,
+        contrast_weight: float = 0.0,
         style_shares: Sequence[float] | None = None,
         style_statistic: StyleStatistic = "gram",
         content_reduction: Reduction = "mean",
@@ -207,11 +210,20 @@ class PerceptualLoss:
         self.tv_weight = tv_weight
         self.stability_weight = stability_weight
         self.grid_weight = grid_weight
+        self.contrast_weight = contrast_weight
         self.style_statistic = style_statistic
         self.content_reduction = content_reduction
         self.style_reduction = style_reduction
         self.variation = VARIATIONS[variation]
-        self.style_targets = self._style_targets(weighed_styles(style_image, style_shares))
+        styles = weighed_styles(style_image, style_shares)
+        self.style_targets = self._style_targets(styles)
+        self.style_colors = torch.stack([part * color_moments(s) for s, part in styles]).sum(0)
+
+    @property
+    def optional_terms(self) -> tuple[str, ...]:
+        """Which of `OPTIONAL_TERMS` the losses of one picture have."""
+        weights = {"grid": self.grid_weight, "contrast": self.contrast_weight}
+        return tuple(name for name, weight in weights.items() if weight)
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
@@ -256,6 +268,9 @@ class PerceptualLoss:
             tv=self.tv_weight * tv,
             stability=None if instability is None else self.stability_weight * instability,
             grid=self.grid_weight * grid_loss(stylized) if self.grid_weight else None,
+            contrast=self.contrast_weight * contrast_loss(stylized, self.style_colors)
+            if self.contrast_weight
+            else None,
         )
 
     @torch.no_grad()

@@ -274,8 +274,7 @@ class Trainee:
 
         Several processes share the images, and all return the same result.
         """
-        grid = ("grid",) if self.inputs.criterion.grid_weight else ()
-        sums = dict.fromkeys((*TERMS, *grid), 0.0)
+        sums = dict.fromkeys((*TERMS, *self.inputs.criterion.optional_terms), 0.0)
         size = self.config.batch_size // distributed.world_size() // self.config.accumulate
         shares = self.inputs.validation.split(size)
         for pixels in shares[distributed.rank() :: distributed.world_size()]:

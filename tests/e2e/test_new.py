@@ -62,7 +62,7 @@ def test_one_command_makes_a_model_and_again_it_is_there(user: Path) -> None:
     data = yaml.safe_load((user / "My_Painting.yaml").read_text())
     assert data["style"] == {"image": "My Painting.png", "size": 48}  # not enlarged
     assert data["data"] == {"train": ["photos"]}
-    assert data["loss"] == {"strength": 2, "grid_weight": 3000}
+    assert data["loss"] == {"strength": 2}
     assert data["training"]["init_from"] in {path.stem for path in shipped_models()}
     load_config(user / "My_Painting.yaml")
     model = load_model(run / "My_Painting.pth")

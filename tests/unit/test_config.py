@@ -10,6 +10,7 @@ from fast_style.config import (
     Config,
     ConfigError,
     DataConfig,
+    LossConfig,
     StyleConfig,
     config_from_dict,
     config_from_stored,
@@ -66,8 +67,23 @@ def test_raw_weights_take_the_place_of_the_default_strength() -> None:
     raw = config_from_dict({**MINIMAL, "loss": {"style_weight": 3}})
     assert (raw.loss.strength, raw.loss.content_weight, raw.loss.style_weight) == (None, 1, 3)
     assert config_from_dict({**MINIMAL, "loss": {"tv_weight": 0}}).loss.strength == 1
+    assert config_from_dict({**MINIMAL, "loss": {"strength": None}}).loss.strength is None
     with pytest.raises(ConfigError, match="takes the place of"):
         config_from_dict({**MINIMAL, "loss": {"style_weight": 3, "strength": 1}})
+
+
+@pytest.mark.parametrize("term", ["grid_weight", "contrast_weight"])
+def test_a_term_that_is_weighed_for_a_strength_is_off_without_one(term: str) -> None:
+    def weight(**loss: float | None) -> float:
+        return getattr(config_from_dict({**MINIMAL, "loss": loss}).loss, term)
+
+    assert weight() == weight(strength=2) == getattr(LossConfig(), term) > 0
+    assert weight(style_weight=3) == weight(strength=None) == 0
+    assert weight(**{term: 7}) == weight(content_weight=3, **{term: 7}) == 7
+    stored = to_dict(config_from_dict(MINIMAL))
+    assert config_from_stored(stored, source="a state") == config_from_dict(MINIMAL)
+    del stored["loss"][term]
+    assert getattr(config_from_stored(stored, source="a state").loss, term) == 0
 
 
 def test_what_an_older_version_stored_keeps_its_meaning() -> None:

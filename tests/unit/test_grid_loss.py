@@ -105,17 +105,18 @@ def test_its_gradient_takes_a_pattern_away_and_leaves_the_rest() -> None:
     assert (picture - under).square().mean().item() < 0.2 * AMPLITUDE**2 / 2
 
 
-def test_a_run_reports_it_where_it_has_a_weight(
-    tiny_config: Callable[..., Config], tmp_path: Path
+@pytest.mark.parametrize(("term", "heavy"), [("grid", 3000.0), ("contrast", 2.0)])
+def test_a_run_reports_an_optional_term_where_it_has_a_weight(
+    term: str, heavy: float, tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     heads = []
-    for weight in (0.0, 3000.0):
+    for weight in (0.0, heavy):
         folder = tmp_path / f"{weight:g}"
-        config = tiny_config({"training.steps": 2, "loss.grid_weight": weight})
+        config = tiny_config({"training.steps": 2, f"loss.{term}_weight": weight})
         run(config, folder, monitors=[MetricsMonitor(folder)])
         head, *rows = (folder / "metrics.csv").read_text().splitlines()
         heads.append(head.split(","))
-    assert "grid" not in heads[0]
+    assert term not in heads[0]
     assert {row.split(",")[1] for row in rows} == {"training", "validation"}
     for row in rows:
-        assert float(row.split(",")[heads[1].index("grid")]) > 0
+        assert float(row.split(",")[heads[1].index(term)]) > 0
