@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fast_style.evaluation.sweep import Combination, Job, numbers_of, pictures_of
+from fast_style.evaluation.sweep import NUMBERS, Combination, Job, numbers_of, pictures_of
 from fast_style.files import atomic_write
-from fast_style.objective.losses import TERMS
 
 SHEET, _JSON, _CSV = "sheet.png", "sweep.json", "sweep.csv"
 
@@ -75,7 +74,7 @@ def _pictures(combination: Combination, job: Job) -> list[dict[str, Any]]:
         {
             "photo": photo.name,
             "picture": str(file.relative_to(job.folder)) if file.exists() else None,
-            **(numbers_of(file) or dict.fromkeys(TERMS)),
+            **(numbers_of(file) or dict.fromkeys(NUMBERS)),
         }
         for photo, file in zip(job.photos, pictures_of(combination, job), strict=True)
     ]
@@ -85,7 +84,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return a row for every picture: settings, photo, terms, and why there are none."""
     text = io.StringIO()
     keys = list(entries[0]["settings"])
-    columns = [*keys, "photo", *TERMS, "picture", "error"]
+    columns = [*keys, "photo", *NUMBERS, "picture", "error"]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for entry in entries:

@@ -183,7 +183,7 @@ def test_the_held_out_photos_are_taken_where_none_are_named(
 
 
 def test_numbers_lie_beside_the_sheet(user: Path, photos: Path) -> None:
-    steps = ("--steps", "3", "--images", str(photos))
+    steps = ("--set", "loss.contrast_weight=3", "--steps", "3", "--images", str(photos))
     assert run(*AXIS, *QUICK, *steps) == 0
     folder = user / "checkpoints" / "sweep-tiny"
     found = json.loads((folder / "sweep.json").read_text())
@@ -194,7 +194,9 @@ def test_numbers_lie_beside_the_sheet(user: Path, photos: Path) -> None:
         assert combination["error"] is None
         for picture in combination["pictures"]:
             assert (folder / picture["picture"]).is_file()
-            terms = picture["content"] + picture["style"] + picture["tv"]
+            terms = sum(picture[term] for term in ("content", "style", "tv", "contrast"))
+            assert picture["contrast"] > 0
+            assert picture["grid"] is None
             assert picture["total"] == pytest.approx(terms)
     rows = list(csv.DictReader((folder / "sweep.csv").read_text().splitlines()))
     assert [row["loss.style_weight"] for row in rows] == ["0.1", "0.1", "1", "1"]
