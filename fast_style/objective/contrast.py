@@ -1,16 +1,22 @@
-"""The contrast term: a picture's colours shall spread as far as the style image's do.
+"""The contrast term: a picture's colours shall spread as the style image's do.
 
 Gram matrices are sums over a map, in which edges weigh most. A network that draws lines of the
 right contrast can leave the large shapes dull, though light and dark are half of a painting. With
 the image averaged over blocks of b × b pixels, m_b and C_b the mean and the covariance of its
-colours, m'_b and C'_b those of the style image, and v the Frobenius norm of C'_1:
+colours, m'_b and C'_b those of the style image, and W about the inverse square root of C'_1:
 
-* contrast loss: mean over b of |m_b - m'_b|^2 / v + |C_b - C'_b|^2 / v^2
+* contrast loss: mean over b of (|W (m_b - m'_b)|^2 + |W (C_b - C'_b) W|^2) / 3
 
-Blocks of one pixel hold strokes and shapes, larger ones shapes alone. A flat picture of the right
-colour has between 1/2 and 1. The term is the project's own; Reinhard et al. 2001 match
-colours' moments, and Risser et al. 2017 match histograms beside Gram matrices.
+Blocks of one pixel hold strokes and shapes, larger ones shapes alone. W makes the style image's
+deviation 1 in every direction, so that hues count as light and dark do, but for directions in which
+it deviates by less than a quarter of its most: a trace of colour in a drawing in ink is no measure
+for what a picture may have. A flat picture of the right colour has at most 1.
+
+The term is the project's own; Reinhard et al. 2001 match colours' moments, and Risser et al. 2017
+match histograms beside Gram matrices.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,12 +24,36 @@ from torch import Tensor
 
 # The blocks' sides: pixels, and twice the networks' stride.
 _BLOCKS = (1, 8)
-# A style image that deviates by less than 16 levels, of 255, is taken to deviate by these: a photo
-# on the way to a flat style would be lost in a large number.
-_LEAST_VARIANCE = (16 / 255) ** 2
+# What a variance counts for at least: of the largest, and for a nearly flat style image.
+_LEAST_PART, _LEAST_VARIANCE = (1 / 4) ** 2, (16 / 255) ** 2
 
 
-def color_moments(images: Tensor) -> Tensor:
+class ContrastLoss:
+    """The contrast loss for one style, of one image or several with their parts of the whole.
+
+    `styles` are (1, 3, H, W) in [0, 1]; of several the moments are averaged.
+    """
+
+    @torch.no_grad()
+    def __init__(self, styles: Sequence[tuple[Tensor, float]]) -> None:
+        with torch.autocast(styles[0][0].device.type, enabled=False):
+            parts = [part * _color_moments(image) for image, part in styles]
+            self._moments = torch.stack(parts).sum(0)
+            variances, directions = torch.linalg.eigh(self._moments[0, 0, 1:])
+            variances = torch.maximum(variances, _LEAST_PART * variances[-1])
+            scale = variances.clamp_min(_LEAST_VARIANCE).rsqrt()
+            self._whitening = (directions * scale) @ directions.mT
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """(N, 3, H, W) in [0, 1] -> scalar in float32."""
+        with torch.autocast(pictures.device.type, enabled=False):
+            differences = (_color_moments(pictures) - self._moments) @ self._whitening
+            means, covariances = differences[:, :, 0], self._whitening @ differences[:, :, 1:]
+        squares = means.square().sum(2) + covariances.square().sum((2, 3))
+        return squares.mean() / pictures.shape[1]
+
+
+def _color_moments(images: Tensor) -> Tensor:
     """(N, 3, H, W) in [0, 1] -> (N, 2, 4, 3) in float32: by block the mean, and the covariance."""
     images = images.float()
     moments = []
@@ -32,14 +62,6 @@ def color_moments(images: Tensor) -> Tensor:
         sides = [min(block, side) for side in images.shape[-2:]]
         colors = F.avg_pool2d(images, sides).flatten(2)
         mean = colors.mean(2, keepdim=True)
-        with torch.autocast(images.device.type, enabled=False):
-            covariance = (colors - mean) @ (colors - mean).mT / colors.shape[2]
+        covariance = (colors - mean) @ (colors - mean).mT / colors.shape[2]
         moments.append(torch.cat((mean.mT, covariance), 1))
     return torch.stack(moments, 1)
-
-
-def contrast_loss(pictures: Tensor, style: Tensor) -> Tensor:
-    """(N, 3, H, W) in [0, 1], (1, 2, 4, 3) moments of the style -> scalar in float32."""
-    squares = (color_moments(pictures) - style).square().sum(3)
-    variance = style[0, 0, 1:].square().sum().sqrt().clamp_min(_LEAST_VARIANCE)
-    return (squares[:, :, 0] / variance + squares[:, :, 1:].sum(2) / variance**2).mean()

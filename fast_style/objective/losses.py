@@ -31,7 +31,7 @@ from torch.autograd.function import once_differentiable
 
 from fast_style.errors import UserError
 from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layers
-from fast_style.objective.contrast import color_moments, contrast_loss
+from fast_style.objective.contrast import ContrastLoss
 from fast_style.objective.grid import grid_loss
 
 Reduction = Literal["mean", "sum"]
@@ -217,7 +217,7 @@ class PerceptualLoss:
         self.variation = VARIATIONS[variation]
         styles = weighed_styles(style_image, style_shares)
         self.style_targets = self._style_targets(styles)
-        self.style_colors = torch.stack([part * color_moments(s) for s, part in styles]).sum(0)
+        self._contrast_loss = ContrastLoss(styles) if contrast_weight else None
 
     @property
     def optional_terms(self) -> tuple[str, ...]:
@@ -268,8 +268,8 @@ class PerceptualLoss:
             tv=self.tv_weight * tv,
             stability=None if instability is None else self.stability_weight * instability,
             grid=self.grid_weight * grid_loss(stylized) if self.grid_weight else None,
-            contrast=self.contrast_weight * contrast_loss(stylized, self.style_colors)
-            if self.contrast_weight
+            contrast=self.contrast_weight * self._contrast_loss(stylized)
+            if self._contrast_loss is not None
             else None,
         )
 
