@@ -101,7 +101,8 @@ def _training(entry: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def _objective(loss: Mapping[str, Any]) -> str:
     content, style = (", ".join(loss[f"{kind}_layers"]) for kind in ("content", "style"))
     padding = loss.get("padding", "zeros")
-    return f"{loss['network']}: content at {content}; style at {style}; {padding} padding"
+    terms = "".join(f"; {name} term" for name in ("grid", "contrast") if loss.get(f"{name}_weight"))
+    return f"{loss['network']}: content at {content}; style at {style}; {padding} padding{terms}"
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ _SHOWN.maxstring = _SHOWN.maxother = 200
 # In a file's name: control characters, and what no text file can hold.
 _UNNAMEABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
 _RAW_WEIGHTS = frozenset(("content_weight", "style_weight"))
-# What a strength brings with it: off beside raw weights, and in files from before there was any.
+# Terms whose default is meant for a strength: off beside raw weights, and in files that are older.
 _TERMS_OFF = {"grid_weight": 0.0, "contrast_weight": 0.0}
 
 

@@ -80,8 +80,8 @@ class BaselineLossConfig(LossConfig):
     stability_weight: float = number(
         0.0, 0, doc="Of training alone: 0, since one picture has no other to be steady with."
     )
-    grid_weight: float = number(0.0, 0, doc="Weight of the grid loss, as in training.")
-    contrast_weight: float = number(0.0, 0, doc="Weight of the contrast loss, as in training.")
+    grid_weight: float = number(0.0, 0, doc="Weight of training's grid loss.")
+    contrast_weight: float = number(0.0, 0, doc="Weight of training's contrast loss.")
     pooling: Literal["max", "average"] = key(
         "max",
         doc="How the loss network pools.",

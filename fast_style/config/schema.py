@@ -173,8 +173,9 @@ class DataConfig:
 class LossConfig:
     """The perceptual loss: loss network, layers with their weights, and the terms' weights.
 
-    The weights mean what `losses.py` defines. A YAML that gives `content_weight` or `style_weight`
-    has no `strength`, and none of the terms whose default weight is meant for one.
+    The weights mean what `losses.py` defines. A YAML or dict that gives `content_weight` or
+    `style_weight` has no `strength`, and where it has none `grid_weight` and `contrast_weight` are
+    0 unless given.
     """
 
     network: Literal["vgg16", "vgg19"] = key(
@@ -229,14 +230,14 @@ class LossConfig:
         3000.0,
         0,
         doc="Weight of the grid loss: how much patterns of 4 or 2 pixels hang on the picture's own "
-        "pixels, as a faint mesh in skies does. Without `strength` the default is 0.",
+        "pixels, as a faint mesh in skies does.",
         source='docs/measurements.md, "The grid term"',
     )
     contrast_weight: float = number(
         2.0,
         0,
-        doc="Weight of the contrast loss: how far the mean and the spread of the picture's colours "
-        "are from the style image's. Without `strength` the default is 0.",
+        doc="Weight of the contrast loss, at a `strength` of 1, which multiplies it: how far the "
+        "mean and the spread of the picture's colours are from the style image's.",
         source='docs/measurements.md, "The contrast term"',
     )
     padding: Literal["zeros", "replicate"] = key(

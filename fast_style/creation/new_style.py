@@ -50,8 +50,10 @@ from fast_style.training.trainee import train_step
 _BASE = "wave"
 # From there, fewer steps show a style only in part.
 ENOUGH_STEPS = 800
-# The crops: of the first half of the steps, and then by device.
+# The crops: of the first steps, and then by device. Small ones give what they have in a few hundred
+# steps (docs/measurements.md).
 SMALL_SIZE, _SIZE, _SIZE_ON_CUDA = 128, 192, 256
+_SMALL_SHARE = 0.25
 _STYLE_SIZE = 512
 # The paper's, for the minutes to be what ends a run: where a step is quick, they are worth using.
 _TRAINING_STEPS = 40_000
@@ -198,7 +200,12 @@ def _chosen(wish: Wish, on: torch.device) -> dict[str, Any]:
         "style": {"image": str(wish.picture), "size": _style_size(wish.picture)},
         "data": {"train": [str(path) for path in wish.photos]},
         "loss": {"strength": wish.strength or 1.0},
-        "training": {"init_from": _BASE, "image_size": size, "steps": _TRAINING_STEPS},
+        "training": {
+            "init_from": _BASE,
+            "image_size": size,
+            "first_share": _SMALL_SHARE,
+            "steps": _TRAINING_STEPS,
+        },
     }
 
 
@@ -314,7 +321,11 @@ def draw_strengths(
     photo = to_float(pixels)
     pictures: list[Tensor | str] = []
     for factor in _FACTORS:
-        raw = replace(objective.raw, style_weight=factor * objective.raw.style_weight)
+        raw = replace(
+            objective.raw,
+            style_weight=factor * objective.raw.style_weight,
+            contrast_weight=factor * objective.raw.contrast_weight,
+        )
         criterion = build_objective(raw, objective.criterion.features, style.to(on)).criterion
         pictures.append(_optimized(criterion, photo[None].to(on), seconds, should_stop))
         if should_stop():

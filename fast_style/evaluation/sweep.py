@@ -55,7 +55,7 @@ _Numbers = dict[str, float | None]
 _Made = tuple[Tensor, _Numbers]
 
 # What is told of a picture: all terms but the stability loss, which is of training alone.
-NUMBERS = tuple(name for name in (*TERMS, *OPTIONAL_TERMS) if name != "stability")
+PICTURE_TERMS = tuple(name for name in (*TERMS, *OPTIONAL_TERMS) if name != "stability")
 MAXIMUM_COMBINATIONS = 64
 # A Gatys preview has nothing to do with these, but for the size at which strength is measured.
 _TRAINING_ONLY = ("name", "network.", "training.", "data.")
@@ -225,7 +225,7 @@ def numbers_of(picture: Path) -> dict[str, float | None] | None:
         found = json.loads(picture.with_suffix(".json").read_bytes())
     except (OSError, ValueError):
         return None
-    return {name: found.get(name) for name in NUMBERS} if isinstance(found, dict) else None
+    return {name: found.get(name) for name in PICTURE_TERMS} if isinstance(found, dict) else None
 
 
 @functools.cache

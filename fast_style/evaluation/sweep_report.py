@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fast_style.evaluation.sweep import NUMBERS, Combination, Job, numbers_of, pictures_of
+from fast_style.evaluation.sweep import PICTURE_TERMS, Combination, Job, numbers_of, pictures_of
 from fast_style.files import atomic_write
 
 SHEET, _JSON, _CSV = "sheet.png", "sweep.json", "sweep.csv"
@@ -74,7 +74,7 @@ def _pictures(combination: Combination, job: Job) -> list[dict[str, Any]]:
         {
             "photo": photo.name,
             "picture": str(file.relative_to(job.folder)) if file.exists() else None,
-            **(numbers_of(file) or dict.fromkeys(NUMBERS)),
+            **(numbers_of(file) or dict.fromkeys(PICTURE_TERMS)),
         }
         for photo, file in zip(job.photos, pictures_of(combination, job), strict=True)
     ]
@@ -84,7 +84,7 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> str:
     """Return a row for every picture: settings, photo, terms, and why there are none."""
     text = io.StringIO()
     keys = list(entries[0]["settings"])
-    columns = [*keys, "photo", *NUMBERS, "picture", "error"]
+    columns = [*keys, "photo", *PICTURE_TERMS, "picture", "error"]
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     for entry in entries:

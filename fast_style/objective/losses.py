@@ -60,7 +60,7 @@ class Losses:
     def total(self) -> Tensor:
         """The sum of the terms: of the first three, the perceptual loss."""
         total = self.content + self.style + self.tv
-        for term in (self.stability, self.grid, self.contrast):
+        for term in (getattr(self, name) for name in OPTIONAL_TERMS):
             total = total if term is None else total + term
         return total
 
@@ -217,13 +217,13 @@ class PerceptualLoss:
         self.variation = VARIATIONS[variation]
         styles = weighed_styles(style_image, style_shares)
         self.style_targets = self._style_targets(styles)
-        self._contrast_loss = ContrastLoss(styles) if contrast_weight else None
+        self._contrast_loss = ContrastLoss(styles)
 
     @property
     def optional_terms(self) -> tuple[str, ...]:
-        """Which of `OPTIONAL_TERMS` the losses of one picture have."""
-        weights = {"grid": self.grid_weight, "contrast": self.contrast_weight}
-        return tuple(name for name, weight in weights.items() if weight)
+        """Which of `OPTIONAL_TERMS` the losses of a picture have: stability is that of two."""
+        of_one = (name for name in OPTIONAL_TERMS if name != "stability")
+        return tuple(name for name in of_one if getattr(self, f"{name}_weight"))
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
@@ -269,7 +269,7 @@ class PerceptualLoss:
             stability=None if instability is None else self.stability_weight * instability,
             grid=self.grid_weight * grid_loss(stylized) if self.grid_weight else None,
             contrast=self.contrast_weight * self._contrast_loss(stylized)
-            if self._contrast_loss is not None
+            if self.contrast_weight
             else None,
         )
 

@@ -93,7 +93,8 @@ def with_raw_weights(
 ) -> LossT:
     """Return the loss's config with the raw weights that its `strength` comes to, if it has one.
 
-    `balanced_layers` measures them at `content`, (N, 3, H, W) typical photos. Raises ValueError.
+    `balanced_layers` measures them at `content`, (N, 3, H, W) typical photos; the contrast loss,
+    which needs no measuring, follows the strength. Raises ValueError.
     """
     if loss.strength is None:
         return loss
@@ -115,4 +116,5 @@ def with_raw_weights(
         style_layers=style_layers,
         content_weight=1.0,
         style_weight=1.0,
+        contrast_weight=loss.strength * loss.contrast_weight,
     )

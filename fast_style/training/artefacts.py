@@ -69,7 +69,7 @@ def find_artefacts(content: Tensor, stylized: Tensor) -> list[str]:
         found.append(
             f"a grid of 4 or 2 pixels: {after['grid']:.1f} times the energy of the periods beside "
             f"these, the photo {before['grid']:.1f} (alarm above {MAXIMUM_GRID:g} times that; "
-            "training with loss.grid_weight=3000 takes it away)"
+            "a larger loss.grid_weight takes it away)"
         )
     allowed = max(MAXIMUM_HOT_PIXELS, _HOT_PIXELS_ALLOWED / stylized[0].numel())
     if after["hot_pixels"] > before["hot_pixels"] + allowed:

@@ -77,6 +77,7 @@ def test_a_style_begins_with_the_shipped_base_and_says_no_more_than_it_must(user
     network = with_start(config).network
     assert (network.width, network.num_residual_blocks) == (16, 5)
     assert (config.training.image_size, config.training.first_size) == (192, 128)
+    assert config.training.first_share == 0.25
     assert config.style.size == 48  # not enlarged
     assert config.loss.strength == 1
     assert not style.file.exists()
