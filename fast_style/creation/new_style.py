@@ -166,7 +166,7 @@ def _described(name: str, data: dict[str, Any], file: Path) -> NewStyle:
 def from_nearest_base(
     style: NewStyle, criterion: PerceptualLoss, held_out: Sequence[Path], on: torch.device
 ) -> NewStyle:
-    """Return the style with the shipped model that comes nearest to its objective before training.
+    """Return the style with the shipped model that is nearest to its content and style losses.
 
     A style whose config is there already keeps that config.
     """
@@ -175,14 +175,13 @@ def from_nearest_base(
     crops = center_crops(choose(held_out, _BASE_PHOTOS), SMALL_SIZE)
     content = to_float(torch.stack([*crops.values()]).to(on))
     targets = criterion.content_targets(content)
-    totals = {
-        path.stem: criterion(
-            load_model(path).network.to(on)(content).clamp(0, 1), targets
-        ).total.item()
-        for path in shipped_models()
-    }
+    distances = {}
+    for path in shipped_models():
+        losses = criterion(load_model(path).network.to(on)(content).clamp(0, 1), targets)
+        # By its strokes: another style's colours are unlearned in a few steps.
+        distances[path.stem] = (losses.content + losses.style).item()
     data = yaml.safe_load(style.text)
-    data["training"]["init_from"] = min(totals, key=totals.__getitem__)
+    data["training"]["init_from"] = min(distances, key=distances.__getitem__)
     return _described(style.config.name, data, style.file)
 
 

@@ -95,7 +95,8 @@ def test_a_style_begins_with_the_shipped_model_that_comes_nearest_to_it(user: Pa
     for path in shipped_models():
         with torch.no_grad():
             stylized = load_model(path).network(crop).clamp(0, 1)
-            totals[path.stem] = criterion(stylized, criterion.content_targets(crop)).total.item()
+            losses = criterion(stylized, criterion.content_targets(crop))
+            totals[path.stem] = (losses.content + losses.style).item()
     nearest = from_nearest_base(style, criterion, held_out, CPU)
     assert str(nearest.config.training.init_from) == min(totals, key=totals.__getitem__)
     nearest.write()
