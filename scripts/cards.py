@@ -15,6 +15,7 @@ from fast_style.commands.models import describe, worth
 from fast_style.config import flatten
 from fast_style.errors import UserError
 from fast_style.files import atomic_write
+from fast_style.objective.losses import OPTIONAL_PICTURE_TERMS
 
 _STYLES = Path(__file__).parents[1] / "styles" / "README.md"
 _HEAD = """# The shipped models
@@ -101,8 +102,9 @@ def _training(entry: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 def _objective(loss: Mapping[str, Any]) -> str:
     content, style = (", ".join(loss[f"{kind}_layers"]) for kind in ("content", "style"))
     padding = loss.get("padding", "zeros")
-    terms = "".join(f"; {name} term" for name in ("grid", "contrast") if loss.get(f"{name}_weight"))
-    return f"{loss['network']}: content at {content}; style at {style}; {padding} padding{terms}"
+    terms = (name for name in OPTIONAL_PICTURE_TERMS if loss.get(f"{name}_weight"))
+    more = "".join(f"; {name} term" for name in terms)
+    return f"{loss['network']}: content at {content}; style at {style}; {padding} padding{more}"
 
 
 if __name__ == "__main__":

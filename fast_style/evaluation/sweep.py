@@ -39,7 +39,7 @@ from fast_style.errors import UserError
 from fast_style.files import atomic_write, digest
 from fast_style.images import load_image, resize_long_edge, save_image, to_float
 from fast_style.objective.building import build_features
-from fast_style.objective.losses import OPTIONAL_TERMS, TERMS, Losses, PerceptualLoss
+from fast_style.objective.losses import OPTIONAL_PICTURE_TERMS, TERMS, Losses, PerceptualLoss
 from fast_style.objective.weights import find_weights
 from fast_style.stylization import Stylizer
 from fast_style.training import train
@@ -54,8 +54,8 @@ Mode = Literal["optimize", "train"]
 _Numbers = dict[str, float | None]
 _Made = tuple[Tensor, _Numbers]
 
-# What is told of a picture: all terms but the stability loss, which is of training alone.
-PICTURE_TERMS = tuple(name for name in (*TERMS, *OPTIONAL_TERMS) if name != "stability")
+# What is told of a picture.
+PICTURE_TERMS = (*TERMS, *OPTIONAL_PICTURE_TERMS)
 MAXIMUM_COMBINATIONS = 64
 # A Gatys preview has nothing to do with these, but for the size at which strength is measured.
 _TRAINING_ONLY = ("name", "network.", "training.", "data.")

@@ -78,9 +78,10 @@ class Losses:
         return {name: term.detach() for name, term in terms.items() if term is not None}
 
 
-# The terms that only some runs have, and the names of the others and of the sum, as reports and
-# files have them.
-OPTIONAL_TERMS = ("stability", "grid", "contrast")
+# The terms that only some runs have, of which stability is that of two pictures, and the names of
+# the others and of the sum, as reports and files have them.
+OPTIONAL_PICTURE_TERMS = ("grid", "contrast")
+OPTIONAL_TERMS = ("stability", *OPTIONAL_PICTURE_TERMS)
 TERMS = (*(term.name for term in fields(Losses) if term.name not in OPTIONAL_TERMS), "total")
 # Since 2.8 PyTorch's CUDA can return the sums of half-precision products, which are exact, in
 # float32, so that no float32 copy of the feature maps is needed.
@@ -221,9 +222,8 @@ class PerceptualLoss:
 
     @property
     def optional_terms(self) -> tuple[str, ...]:
-        """Which of `OPTIONAL_TERMS` the losses of a picture have: stability is that of two."""
-        of_one = (name for name in OPTIONAL_TERMS if name != "stability")
-        return tuple(name for name in of_one if getattr(self, f"{name}_weight"))
+        """Which of `OPTIONAL_PICTURE_TERMS` the losses have."""
+        return tuple(name for name in OPTIONAL_PICTURE_TERMS if getattr(self, f"{name}_weight"))
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:

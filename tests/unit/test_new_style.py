@@ -159,9 +159,8 @@ def test_the_preview_is_stronger_from_left_to_right(
     user: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(new_style, "_PREVIEW_SIDE", 40)  # the photos' own
-    monkeypatch.setattr(
-        new_style, "_FEWEST_STEPS", 40
-    )  # the colours come first: enough for strokes
+    # The colours come first: enough steps for strokes.
+    monkeypatch.setattr(new_style, "_FEWEST_STEPS", 40)
     config = plan_style(wish(), on=CPU).config
     held_out = sorted((user / "photos").iterdir())[:1]
     objective = objective_of(config, held_out, CPU)
