@@ -29,7 +29,7 @@ _SHOWN.maxstring = _SHOWN.maxother = 200
 _UNNAMEABLE = re.compile("[\\x00-\\x1f\\x7f\\ud800-\\udfff]")
 _RAW_WEIGHTS = frozenset(("content_weight", "style_weight"))
 # Terms whose default is meant for a strength: off beside raw weights, and in files that are older.
-_TERMS_OFF = {"grid_weight": 0.0, "contrast_weight": 0.0}
+_TERMS_OFF = {"grid_weight": 0.0, "contrast_weight": 0.0, "frame_weight": 0.0}
 
 
 def load_config(path: str | Path, *, overrides: Sequence[str] = ()) -> Config:

@@ -82,6 +82,7 @@ class BaselineLossConfig(LossConfig):
     )
     grid_weight: float = number(0.0, 0, doc="Weight of training's grid loss.")
     contrast_weight: float = number(0.0, 0, doc="Weight of training's contrast loss.")
+    frame_weight: float = number(0.0, 0, doc="Weight of training's frame loss.")
     pooling: Literal["max", "average"] = key(
         "max",
         doc="How the loss network pools.",

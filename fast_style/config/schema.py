@@ -174,8 +174,8 @@ class LossConfig:
     """The perceptual loss: loss network, layers with their weights, and the terms' weights.
 
     The weights mean what `losses.py` defines. A YAML or dict that gives `content_weight` or
-    `style_weight` has no `strength`, and where it has none `grid_weight` and `contrast_weight` are
-    0 unless given.
+    `style_weight` has no `strength`, and where it has none `grid_weight`, `contrast_weight` and
+    `frame_weight` are 0 unless given.
     """
 
     network: Literal["vgg16", "vgg19"] = key(
@@ -239,6 +239,13 @@ class LossConfig:
         doc="Weight of the contrast loss, at a `strength` of 1, which multiplies it: how far the "
         "mean and the spread of the picture's colours are from the style image's.",
         source='docs/measurements.md, "The contrast term"',
+    )
+    frame_weight: float = number(
+        100.0,
+        0,
+        doc="Weight of the frame loss: how much darker or brighter the picture is along its edges "
+        "than inside, beside its photo.",
+        source='docs/measurements.md, "The frame term"',
     )
     padding: Literal["zeros", "replicate"] = key(
         "replicate",

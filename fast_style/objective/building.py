@@ -72,6 +72,7 @@ def build_objective(
         stability_weight=raw.stability_weight,
         grid_weight=raw.grid_weight,
         contrast_weight=raw.contrast_weight,
+        frame_weight=raw.frame_weight,
         style_shares=shares,
         **_present(raw, _LOSS_VARIANTS),
     )

@@ -8,7 +8,7 @@ and s (style) in [0, 1]:
 * style loss: sum over layers of w_l mean((G_l(y) - G_l(s))^2)      (eq. 4, as a mean)
   with the Gram matrix G = F F^T / (C H W)                          (eq. 3)
 * total variation: mean squared difference of neighbouring pixels, down plus across
-* grid loss and contrast loss: what `grid` and `contrast` define
+* grid, contrast and frame loss: what `grid`, `contrast` and `frame` define
 * stability loss, of training alone: what `stability` defines
 
 The total is the terms' weights, content_weight and so on, times these. A weight
@@ -32,6 +32,7 @@ from torch.autograd.function import once_differentiable
 from fast_style.errors import UserError
 from fast_style.networks.vgg import INPUT_RANGE, VGGFeatures, canonical_layers
 from fast_style.objective.contrast import ContrastLoss
+from fast_style.objective.frame import frame_loss
 from fast_style.objective.grid import grid_loss
 
 Reduction = Literal["mean", "sum"]
@@ -45,8 +46,8 @@ Variation = Literal["squared", "absolute", "power"]
 class Losses:
     """The weighted terms of the objective, scalars, as averages over the batch.
 
-    `stability` is None where pictures were not compared with those of a disturbed photo, `grid` and
-    `contrast` where they have no weight.
+    `stability` is None where pictures were not compared with those of a disturbed photo, `grid`,
+    `contrast` and `frame` where they have no weight.
     """
 
     content: Tensor
@@ -55,6 +56,7 @@ class Losses:
     stability: Tensor | None = None
     grid: Tensor | None = None
     contrast: Tensor | None = None
+    frame: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
@@ -80,7 +82,7 @@ class Losses:
 
 # The terms that only some runs have, of which stability is that of two pictures, and the names of
 # the others and of the sum, as reports and files have them.
-OPTIONAL_PICTURE_TERMS = ("grid", "contrast")
+OPTIONAL_PICTURE_TERMS = ("grid", "contrast", "frame")
 OPTIONAL_TERMS = ("stability", *OPTIONAL_PICTURE_TERMS)
 TERMS = (*(term.name for term in fields(Losses) if term.name not in OPTIONAL_TERMS), "total")
 # Since 2.8 PyTorch's CUDA can return the sums of half-precision products, which are exact, in
@@ -167,6 +169,8 @@ def power_variation(images: Tensor) -> Tensor:
     return (down.square() + across.square()).pow(1.25).sum() / len(images)
 
 
+# The photo's own name among the targets, which no layer has.
+_PHOTO = "photo"
 VARIATIONS: Mapping[Variation, Callable[[Tensor], Tensor]] = {
     "squared": total_variation,
     "absolute": absolute_variation,
@@ -197,6 +201,7 @@ class PerceptualLoss:
         stability_weight: float = 0.0,
         grid_weight: float = 0.0,
         contrast_weight: float = 0.0,
+        frame_weight: float = 0.0,
         style_shares: Sequence[float] | None = None,
         style_statistic: StyleStatistic = "gram",
         content_reduction: Reduction = "mean",
@@ -212,6 +217,7 @@ class PerceptualLoss:
         self.stability_weight = stability_weight
         self.grid_weight = grid_weight
         self.contrast_weight = contrast_weight
+        self.frame_weight = frame_weight
         self.style_statistic = style_statistic
         self.content_reduction = content_reduction
         self.style_reduction = style_reduction
@@ -227,8 +233,11 @@ class PerceptualLoss:
 
     @torch.no_grad()
     def content_targets(self, content: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) in [0, 1] -> the feature maps that the content loss compares with."""
-        return self.features(content, self.content_layers)
+        """(N, 3, H, W) in [0, 1] -> what pictures of these photos are compared with, each (N, ...).
+
+        That is the feature maps of the content layers, and the photos themselves.
+        """
+        return {**self.features(content, self.content_layers), _PHOTO: content}
 
     def __call__(
         self,
@@ -270,6 +279,9 @@ class PerceptualLoss:
             grid=self.grid_weight * grid_loss(stylized) if self.grid_weight else None,
             contrast=self.contrast_weight * self._contrast_loss(stylized)
             if self.contrast_weight
+            else None,
+            frame=self.frame_weight * frame_loss(stylized, content_targets[_PHOTO])
+            if self.frame_weight
             else None,
         )
 

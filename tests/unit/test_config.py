@@ -72,7 +72,7 @@ def test_raw_weights_take_the_place_of_the_default_strength() -> None:
         config_from_dict({**MINIMAL, "loss": {"style_weight": 3, "strength": 1}})
 
 
-@pytest.mark.parametrize("term", ["grid_weight", "contrast_weight"])
+@pytest.mark.parametrize("term", ["grid_weight", "contrast_weight", "frame_weight"])
 def test_a_term_that_is_weighed_for_a_strength_is_off_without_one(term: str) -> None:
     def weight(**loss: float | None) -> float:
         return getattr(config_from_dict({**MINIMAL, "loss": loss}).loss, term)
