@@ -8,7 +8,7 @@ from styles.draw.fields import Generator, palette
 from styles.draw.shapes import Color, Path, Plate, Widths, blob, hook, normals, spline
 
 INK, DEEP, PRUSSIAN, MID, PALE, MIST, CREAM, FOAM = palette(
-    "0d2140", "15375f", "255c8a", "5690ae", "93b8c2", "c6d4cb", "ecdfc3", "f6efdc"
+    "24456b", "2c5680", "3d739b", "689bb4", "97b8bf", "bccbc2", "dfd3b6", "e9e0cb"
 )
 
 # A wave that curls to the right, in units of its own size with y up: its back and its hollow face,
@@ -63,13 +63,13 @@ def paint_body(rng: Generator, plate: Plate, wave: Breaker) -> None:
     plate.stroke(wave.back, line * 1.3, INK)
     plate.stroke(wave.face, line, INK)
     plate.fill(outline, PRUSSIAN if rng.random() < 0.6 else DEEP)
-    for share in rng.uniform(0.02, 0.98, 46):
+    for share in rng.uniform(0.02, 0.98, 18):
         begin, end = int(rng.integers(0, 60)), int(rng.integers(POINTS - 70, POINTS - 10))
         path = wave.between(float(share))[begin:end]
         taper = np.sin(np.linspace(0.0, np.pi, len(path)))
         plate.stroke(path, line * 0.75 * taper, MID if rng.random() < 0.6 else INK)
     cycle = (DEEP, MID, CREAM, INK, PALE, DEEP, FOAM, PRUSSIAN, MIST)
-    count = int(rng.integers(11, 15))
+    count = int(rng.integers(8, 11))
     first = int(rng.integers(len(cycle)))
     for index in range(count):
         share = (index + 0.5 + rng.uniform(-0.2, 0.2)) / count

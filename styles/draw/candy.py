@@ -54,19 +54,19 @@ def _ground(rng: Generator) -> Picture:
     ]
     slope = np.hypot(*np.gradient(height)) + 1e-3
     edge = np.abs(height - np.round(height)) / slope
-    picture = mix(color, other, pattern * smoothstep(5.0, 7.0, edge))
+    picture = mix(color, other, 0.55 * pattern * smoothstep(5.0, 7.0, edge))
     line = 3.2 + 1.8 * noise(rng, x, y, 70.0)
     return mix(picture, INK, smoothstep(1.0, -1.0, edge - line))
 
 
 def _patterns(x: Field, y: Field, height: Field) -> Field:
     """Stack the four patterns of the ground as masks: dots, cross bars, contours and hatching."""
-    spots = np.cos((x + y) * np.pi / 13.0) + np.cos((x - y) * np.pi / 13.0)
+    spots = np.cos((x + y) * np.pi / 17.0) + np.cos((x - y) * np.pi / 17.0)
     slope_y, slope_x = np.gradient(blur(height, 25.0))
     across = np.arctan2(slope_y, slope_x)
-    bars = np.sin(across * 18.0)
+    bars = np.sin(across * 13.0)
     contours = np.cos(height * 2 * np.pi * 4.0)
-    hatching = np.sin((x + y) * 2 * np.pi / 15.0 + 2.0 * np.sin(height * 3.0))
+    hatching = np.sin((x + y) * 2 * np.pi / 20.0 + 2.0 * np.sin(height * 3.0))
     masks = (
         smoothstep(0.7, 1.0, spots),
         smoothstep(0.1, 0.4, bars),
@@ -79,7 +79,7 @@ def _patterns(x: Field, y: Field, height: Field) -> Field:
 def _pack(rng: Generator) -> list[tuple[float, float, float]]:
     """Pack circles from large to small so that the ground still shows between them."""
     taken: list[tuple[float, float, float]] = []
-    for radius in np.concatenate([np.geomspace(185.0, 40.0, 34), np.geomspace(40.0, 17.0, 70)]):
+    for radius in np.concatenate([np.geomspace(200.0, 48.0, 30), np.geomspace(46.0, 22.0, 40)]):
         for _ in range(60):
             x, y = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT)
             if all(np.hypot(x - a, y - b) > r + radius + 9.0 for a, b, r in taken):
@@ -90,8 +90,8 @@ def _pack(rng: Generator) -> list[tuple[float, float, float]]:
 
 def _sprinkle(rng: Generator, plate: Plate, taken: list[tuple[float, float, float]]) -> None:
     """Scatter contoured dots over the ground that the motifs leave free."""
-    for _ in range(900):
-        x, y, radius = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), 2.5 + rng.gamma(2.0, 1.6)
+    for _ in range(350):
+        x, y, radius = rng.uniform(0, WIDTH), rng.uniform(0, HEIGHT), 3.5 + rng.gamma(2.0, 2.0)
         if all(np.hypot(x - a, y - b) > r + radius + 5.0 for a, b, r in taken):
             plate.fill(blob(rng, (x, y), radius + 2.0), INK)
             plate.fill(blob(rng, (x, y), radius), SWEETS[int(rng.integers(len(SWEETS)))])

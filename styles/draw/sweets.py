@@ -7,11 +7,11 @@ import numpy as np
 from styles.draw.fields import Generator, Picture, palette
 from styles.draw.shapes import Path, Plate, blob, hook, normals
 
-INK = palette("1b1030")[0]
-CREAM = palette("fff1d2")[0]
+INK = palette("4b2a66")[0]
+CREAM = palette("fdeccb")[0]
 SWEETS = palette(
-    *("f0286e", "ff6a1f", "ffc81e", "9bcf35", "12a99c", "2f93e0"),
-    *("2b3aa8", "7a37b0", "b3123f", "ff8fb4", "fff1d2", "5fd0c8"),
+    *("f0518b", "fb8148", "f8c94a", "a6cf58", "3cb5a8", "57a5e0"),
+    *("5a68c4", "9560c0", "cf4a6b", "fb9fbc", "fdeccb", "76d0c8"),
 )
 
 Motif = Callable[[Generator, Plate, Path, float], None]

@@ -80,7 +80,7 @@ def _scales(rng: Generator, radius: float, tones: Picture, line: Picture, rim: P
     x, y = warp(rng, *grid(HEIGHT, WIDTH), scale=340.0, amount=55.0, octaves=2)
     distance, row = _seigaiha(x, y, radius)
     tone = ramp(tones, 0.5 + 0.6 * noise(rng, x, row * 40.0, 170.0))
-    rings = np.cos(distance * 2 * np.pi * 3.5)
+    rings = np.cos(distance * 2 * np.pi * 2.5)
     threshold = 0.25 + 0.5 * noise(rng, x, y, 60.0)
     picture = mix(tone, line, smoothstep(-0.3, 0.3, rings - threshold))
     return mix(picture, rim, smoothstep(0.88, 0.95, distance))
@@ -88,7 +88,7 @@ def _scales(rng: Generator, radius: float, tones: Picture, line: Picture, rim: P
 
 def _sky(rng: Generator) -> Picture:
     tones = np.stack([MIST, SAND, OCHRE, CREAM])
-    return _scales(rng, 38.0, tones, CREAM, MID)
+    return _scales(rng, 62.0, tones, CREAM, MID)
 
 
 def _paint_swell(rng: Generator, plate: Plate, level: float, size: float, index: int) -> None:
@@ -99,9 +99,9 @@ def _paint_swell(rng: Generator, plate: Plate, level: float, size: float, index:
     floor = np.array([[WIDTH + 10.0, HEIGHT + 10.0], [-10.0, HEIGHT + 10.0]])
     dark = (np.stack([DEEP, PRUSSIAN, INK, PRUSSIAN]), PALE, INK)
     light = (np.stack([MID, PALE, PRUSSIAN, MIST]), FOAM, DEEP)
-    sea = _scales(rng, 20.0 + size * 0.07, *(light if index % 2 else dark))
+    sea = _scales(rng, 34.0 + size * 0.1, *(light if index % 2 else dark))
     plate.lay(sea, np.concatenate([top, floor]))
-    plate.stroke(top, 2.0 + np.abs(np.sin(x / 37.0)) * 2.0, INK)
+    plate.stroke(top, 3.0 + np.abs(np.sin(x / 37.0)) * 2.5, INK)
 
 
 def _print(rng: Generator, picture: Picture) -> Picture:
