@@ -62,6 +62,10 @@ def vgg_weights(
     return state
 
 
+# The terms that a run has by default beside a `loss.strength`, which `tiny_config_data` has not.
+TERMS = {"loss.grid_weight": 3000.0, "loss.contrast_weight": 2.0, "loss.frame_weight": 40.0}
+
+
 def tiny_config_data(*, photos: Path, style: Path, weights: Path) -> dict[str, Any]:
     """Return the plain data of a config whose every step takes milliseconds."""
     return {

@@ -241,10 +241,10 @@ class LossConfig:
         source='docs/measurements.md, "The contrast term"',
     )
     frame_weight: float = number(
-        100.0,
+        40.0,
         0,
         doc="Weight of the frame loss: how much darker or brighter the picture is along its edges "
-        "than inside, beside its photo.",
+        "than some 16 pixels inside, beside its photo.",
         source='docs/measurements.md, "The frame term"',
     )
     padding: Literal["zeros", "replicate"] = key(

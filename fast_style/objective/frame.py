@@ -1,22 +1,22 @@
 """The frame term: a picture shall not be darker or brighter along its edges than inside.
 
 A loss network sees nothing beyond the edges, so strokes may do there what they cannot do elsewhere,
-and networks learn to draw a frame: a dark or bright band a few pixels wide, which the objective
+and networks learn to draw a frame: a dark or bright band of some 16 pixels, which the objective
 rewards.
 
-With pictures y of photos c, and e_k the mean of y - c over the batch and over the pixels that are
-E_k to E_(k+1) - 1 pixels from the nearest edge, E = 0, 1, 2, 4, 8, 16, 32:
+With a picture y of a photo c, and e_k the mean of y - c over the pixels that are E_k to E_(k+1) - 1
+pixels from the nearest edge, E = 0, 1, 2, 4, 8, 16, 32:
 
-* frame loss: mean over k = 0 to 4 and channels of (e_k - e_5)^2
+* frame loss: mean over images, k = 0 to 4 and channels of (e_k - e_5)^2
 
-The mean over the batch comes first, since what one photo has at its edges, a sky above and grass
-below, is no frame; and a photo's own frame is none of the picture's. The term is the project's own.
+A photo's own frame, or its sky above and grass below, is none of the picture's: hence y - c. The
+term is the project's own.
 """
 
 import torch
 from torch import Tensor
 
-# How many bands there are, each twice as wide as the one around it; the last one is the inside.
+# How many bands there are, each as wide as all around it; the last one stands for the inside.
 _BANDS = 6
 
 
@@ -26,18 +26,18 @@ def frame_loss(pictures: Tensor, photos: Tensor) -> Tensor:
     A small image has fewer bands, of which the last one is what there is. With a single one, for a
     side of 1 or 2 pixels, the loss is 0.
     """
+    height, width = pictures.shape[2:]
+    bands = min(_BANDS, (min(height, width) - 1).bit_length())
+    if bands < 2:
+        return pictures.new_zeros((), dtype=torch.float32)
     with torch.autocast(pictures.device.type, enabled=False):
-        excess = (pictures.float() - photos.float()).mean(0)
-        height, width = excess.shape[1:]
-        bands = min(_BANDS, max(1, (min(height, width) - 1).bit_length()))
-        edges = torch.arange(-1.0, bands, device=excess.device).exp2().floor()  # 0, 1, 2, 4 ...
+        excess = pictures.float() - photos.float()
+        edges = (1 << torch.arange(bands + 1, device=excess.device)) // 2  # 0, 1, 2, 4 ...
         rows, columns = (_inside(edges, side) for side in (height, width))
-        sums = ((excess @ columns) * rows).sum(1)  # (3, bands + 1): inside each edge
+        sums = ((excess @ columns) * rows).sum(2)  # (N, 3, bands + 1): of all inside each edge
         areas = rows.sum(0) * columns.sum(0)
         colors = sums.diff() / areas.diff()
-        if bands == 1:
-            return colors.new_zeros(())
-        return (colors[:, :-1] - colors[:, -1:]).square().mean()
+        return (colors[..., :-1] - colors[..., -1:]).square().mean()
 
 
 def _inside(edges: Tensor, side: int) -> Tensor:

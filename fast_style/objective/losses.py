@@ -85,6 +85,8 @@ class Losses:
 OPTIONAL_PICTURE_TERMS = ("grid", "contrast", "frame")
 OPTIONAL_TERMS = ("stability", *OPTIONAL_PICTURE_TERMS)
 TERMS = (*(term.name for term in fields(Losses) if term.name not in OPTIONAL_TERMS), "total")
+# The photo's own name among the targets, which no layer has.
+_PHOTO = "photo"
 # Since 2.8 PyTorch's CUDA can return the sums of half-precision products, which are exact, in
 # float32, so that no float32 copy of the feature maps is needed.
 _SUMS_IN_FLOAT32 = hasattr(torch.ops.aten.bmm, "dtype")
@@ -169,8 +171,6 @@ def power_variation(images: Tensor) -> Tensor:
     return (down.square() + across.square()).pow(1.25).sum() / len(images)
 
 
-# The photo's own name among the targets, which no layer has.
-_PHOTO = "photo"
 VARIATIONS: Mapping[Variation, Callable[[Tensor], Tensor]] = {
     "squared": total_variation,
     "absolute": absolute_variation,

@@ -12,7 +12,7 @@ G as `losses` defines them:
 * contrast: the standard deviation of luma and of chroma over the style image's, or over the mean
   of several in their shares.
 * ring: how much brighter than the photo's the luma is in the outermost ring of pixels, less the
-  same in rings 8 to 15, where no frame reaches; of 255.
+  same in rings 8 to 15; of 255.
 * mesh: a fine pattern in flat areas (`artefacts.mesh`); of 255.
 """
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from recorder import Recorder
 from runs import assert_equal_bits, run, weights_of
+from synthetic import TERMS
 from torch import Tensor, nn
 
 from fast_style.config import Config, ConfigError
@@ -25,7 +26,7 @@ def test_parts_of_a_batch_give_the_losses_and_the_gradients_of_the_whole(
     content = torch.rand(4, 3, 32, 32)
     losses, norms, gradients = [], [], []
     for accumulate in (1, parts):
-        settings = {"training.batch_size": 4, "loss.stability_weight": stability}
+        settings = {**TERMS, "training.batch_size": 4, "loss.stability_weight": stability}
         config = tiny_config({**settings, "training.accumulate": accumulate})
         trainee = Trainee(config, prepare(config, device="cpu"))
         found, norm = trainee.update(content)

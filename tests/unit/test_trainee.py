@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from runs import assert_equal_bits
+from synthetic import TERMS
 
 from fast_style.config import Config, ConfigError
 from fast_style.data import content_batches
@@ -73,7 +74,8 @@ def test_a_compiled_step_gives_the_losses_and_the_state_of_an_eager_one(
     content = torch.rand(5, 2, 3, 32, 32)
     totals, states = [], []
     for compiled in (False, True):
-        config = tiny_config({"training.compile": compiled, "training.learning_rate": 1e-4})
+        changes = {"training.compile": compiled, "training.learning_rate": 1e-4}
+        config = tiny_config({**TERMS, **changes})
         trainee = Trainee(config, prepare(config, device="cpu"))
         totals.append([trainee.update(images)[0].total.item() for images in content])
         states.append(trainee.state())
