@@ -36,7 +36,7 @@ def no_space(handle):
     raise OSError(28, os.strerror(28))
 
 def run_folder_gone():
-    shutil.rmtree("run")
+    os.rename("run", "gone")  # at once: a log may be written meanwhile
 
 def photos_gone():
     shutil.rmtree("photos")

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -291,9 +292,10 @@ def test_two_models_of_one_name_are_refused(model: Path, tmp_path: Path) -> None
 
 def wait_for_threads() -> None:
     """Wait for what a server does with the requests that it has."""
-    for thread in threading.enumerate():
-        if "process_request_thread" in thread.name:
-            thread.join(timeout=20)
+    deadline = time.monotonic() + 20
+    while any("process_request_thread" in thread.name for thread in threading.enumerate()):
+        assert time.monotonic() < deadline, "a request has no end"
+        time.sleep(0.01)
 
 
 def test_pages_of_other_origins_cannot_use_the_server(port: int) -> None:
