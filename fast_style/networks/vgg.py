@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.models.vgg import cfgs, make_layers
 
 from fast_style.errors import UserError
+from fast_style.networks.transformer import replicate_one
 
 VGGName = Literal["vgg16", "vgg19"]
 Pooling = Literal["max", "average"]
@@ -64,7 +65,12 @@ class VGGFeatures(nn.Module):
         if pooling == "average":
             stack = [nn.AvgPool2d(2) if isinstance(m, nn.MaxPool2d) else m for m in stack]
         assert isinstance(stack[0], nn.Conv2d)
-        stack[0].padding_mode = padding
+        if padding == "replicate":
+            first = nn.utils.skip_init(
+                _ReplicatingConv2d, 3, 64, 3, padding=1, padding_mode=padding
+            )
+            first.load_state_dict(stack[0].state_dict())
+            stack[0] = first
         self.features = nn.Sequential(*stack)
         self.register_buffer("mean", torch.tensor(_MEAN).reshape(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval().to(memory_format=torch.channels_last)
@@ -92,6 +98,13 @@ class VGGFeatures(nn.Module):
             maps[wanted[index]] = x
             start = index + 1
         return maps
+
+
+class _ReplicatingConv2d(nn.Conv2d):
+    """The same with the project's padding: the compiler mistakes the layout of torch's."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return nn.functional.conv2d(replicate_one(input), weight, bias, self.stride)
 
 
 def layer_indices(network: VGGName) -> dict[str, int]:

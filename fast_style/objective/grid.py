@@ -12,9 +12,10 @@ a constant away), h = T tanh((y - b) / T), and m(p) the mean of h over a window'
 The tanh keeps few strong edges from outvoting a smooth sky. It is the project's own.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from fast_style.networks.transformer import replicate_one
 
 # What repeats: the networks' stride.
 _PERIOD = 4
@@ -30,7 +31,7 @@ def grid_loss(pictures: Tensor) -> Tensor:
     side = min(_WINDOW, *(edge // _PERIOD * _PERIOD for edge in pictures.shape[-2:]))
     if not side:
         return pictures.new_zeros(())
-    around = _replicated(_replicated(pictures, 2), 3)
+    around = replicate_one(replicate_one(pictures))[..., 1:, 1:]  # one pixel before, two after
     fine = pictures - F.avg_pool2d(around, _PERIOD, stride=1)
     fine = _STRONG * (fine / _STRONG).tanh()
     cells = side // _PERIOD
@@ -40,12 +41,3 @@ def grid_loss(pictures: Tensor) -> Tensor:
     )
     phases = windows.mean((3, 6))  # (N, 3, down, phase, across, phase)
     return (phases - phases.mean((3, 5), keepdim=True)).square().mean()
-
-
-def _replicated(images: Tensor, dim: int) -> Tensor:
-    """Repeat the pixels of both edges, so that each pixel has a period's pixels around it.
-
-    In place of F.pad, of whose maps the compiler mistakes the layout.
-    """
-    first, last = images.narrow(dim, 0, 1), images.narrow(dim, images.shape[dim] - 1, 1)
-    return torch.cat([first] * ((_PERIOD - 1) // 2) + [images] + [last] * (_PERIOD // 2), dim)
